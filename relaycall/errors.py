@@ -1,0 +1,315 @@
+"""Every error relaycall raises: one tree, each with a code, a sentence and a next step.
+
+A message names the relay or the file concerned, as the user wrote it. It never holds a secret, and never an address
+that the user did not write. Errors survive pickling, and what a foreign library raised is not kept inside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class RelaycallError(Exception):
+    """Base of all errors of this library.
+
+    Attributes:
+        code: a stable, short name for programs ("relay_refused").
+        exit_code: what the command line ends with: 2 usage, 3 relay, 4 signaling, 5 security, 6 device or store,
+            7 remote.
+        sentence: what happened, for people.
+        next_step: what to do about it.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: int = 1
+    sentence: str = "Something went wrong."
+    next_step: str = "Please report this with the steps that led here."
+
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.next_step}"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.code}: {self.sentence}>"
+
+
+class ConfigError(RelaycallError):
+    """A setting, an argument or a URI is not usable. `ConfigError(what is wrong, what to do)`."""
+
+    code = "config"
+    exit_code = 2
+
+    def __init__(self, sentence: str, next_step: str = "Correct the value and try again.") -> None:
+        super().__init__(sentence, next_step)
+        self.sentence = sentence
+        self.next_step = next_step
+
+
+class MalformedMessage(RelaycallError):
+    """Bytes that are not the message they should be: STUN, ChannelData, or a call record."""
+
+    code = "malformed_message"
+    exit_code = 5
+    next_step = "It was dropped; nothing needs to be done."
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+# --- relays ----------------------------------------------------------------------------------------------------------
+
+
+class RelayError(RelaycallError):
+    """One relay could not be used. `RelayError(relay)`, where relay is its name (the URI without credentials)."""
+
+    code = "relay"
+    exit_code = 3
+    template: ClassVar[str] = "The relay {relay} could not be used."
+    next_step = "Check the relay's address and credentials."
+
+    def __init__(self, relay: str, detail: str = "") -> None:
+        super().__init__(relay, detail)
+        self.relay = relay
+        self.detail = detail
+        self.sentence = self.template.format(relay=relay) + (f" ({detail})" if detail else "")
+
+
+class RelayNameUnknown(RelayError):
+    """The relay's host name has no address."""
+
+    code = "relay_name_unknown"
+    template = "The name of the relay {relay} is unknown."
+    next_step = "Check the spelling, and that this machine can look up names."
+
+
+class RelayRefused(RelayError):
+    """Nobody listens there: ICMP port unreachable, or a TCP reset."""
+
+    code = "relay_refused"
+    template = "The relay {relay} refused the connection."
+    next_step = "Check the port and the transport, and that the relay is running."
+
+
+class RelayTimeout(RelayError):
+    """No answer in time: dead, frozen, or filtered on the way."""
+
+    code = "relay_timeout"
+    template = "The relay {relay} did not answer in time."
+    next_step = "A firewall may block it: try transport=tcp or turns: on port 443."
+
+
+class RelayUnreachable(RelayError):
+    """This machine has no route to the relay, or the network is down."""
+
+    code = "relay_unreachable"
+    template = "The relay {relay} cannot be reached from this network."
+    next_step = "Check that this machine is online and has a route to the relay."
+
+
+class RelayCertificateInvalid(RelayError):
+    """The TLS certificate is expired, self-signed, or from an unknown authority."""
+
+    code = "relay_certificate"
+    template = "The certificate of the relay {relay} is not trusted."
+    next_step = "If the relay uses a private authority, give its certificate (ca_file); never switch the check off."
+
+
+class RelayCertificateName(RelayCertificateInvalid):
+    """The TLS certificate is for another name."""
+
+    code = "relay_certificate_name"
+    template = "The certificate of the relay {relay} is for another name."
+    next_step = "Use the name in the certificate, or give it as tls_name when the address is pinned."
+
+
+class RelayTlsFailed(RelayError):
+    """Something that does not speak TLS, or no common version or cipher."""
+
+    code = "relay_tls"
+    template = "The relay {relay} did not complete the TLS handshake."
+    next_step = "Check that the port is the TLS port (usually 5349 or 443)."
+
+
+class RelayNotTurn(RelayError):
+    """What answers there does not speak TURN."""
+
+    code = "relay_not_turn"
+    template = "What answers at the relay {relay} does not speak TURN."
+    next_step = "Check the port: another service may be listening there."
+
+
+class RelayRefusedCredentials(RelayError):
+    """401 after authentication, or 441: user name or password are wrong or expired."""
+
+    code = "relay_credentials"
+    template = "The relay {relay} refused the user name or password."
+    next_step = "Check the credentials; time-limited ones may have expired."
+
+
+class RelayNeedsCredentials(RelayError):
+    """The relay asks for credentials and none were given."""
+
+    code = "relay_needs_credentials"
+    template = "The relay {relay} asks for a user name and a password."
+    next_step = "Give both."
+
+
+class RelayForbidden(RelayError):
+    """403: the request, or the peer's address, is forbidden by the relay's policy."""
+
+    code = "relay_forbidden"
+    template = "The relay {relay} forbids this request."
+    next_step = "Ask its operator which users and peer addresses are allowed."
+
+
+class RelayForbiddenPeer(RelayForbidden):
+    """403 on a permission or channel: the peer's relay is not allowed as a destination."""
+
+    code = "relay_forbidden_peer"
+    template = "The relay {relay} forbids sending to the peer's relay."
+    next_step = "Its denied-peer list covers that address: use another relay on one side, or change the list."
+
+
+class RelayQuota(RelayError):
+    """486: this user has too many allocations."""
+
+    code = "relay_quota"
+    template = "The relay {relay} has no allocation left for this user."
+    next_step = "End other calls, or ask for a larger quota; stale allocations expire within minutes."
+
+
+class RelayCapacity(RelayError):
+    """508: the relay is full."""
+
+    code = "relay_capacity"
+    template = "The relay {relay} is full."
+    next_step = "Try again later or use another relay."
+
+
+class RelayRedirected(RelayError):
+    """300: the relay sends its users elsewhere. It is not followed by itself: the answer is not authenticated."""
+
+    code = "relay_redirect"
+    template = "The relay {relay} sends its users to another server."
+    next_step = "Configure the server it should be; a redirect is followed only over TLS and only when allowed."
+
+
+class RelayUnsupported(RelayError):
+    """440, 442, 420: address family, transport or an attribute is not supported there."""
+
+    code = "relay_unsupported"
+    template = "The relay {relay} does not support what was asked for."
+    next_step = "Try the other address family or another transport."
+
+
+class RelayBusy(RelayError):
+    """437: the five-tuple is still in use there (RFC 8656, section 7.2); retried on a new socket first."""
+
+    code = "relay_busy"
+    template = "The relay {relay} still holds an older allocation for this socket."
+    next_step = "Try again."
+
+
+class RelayServerError(RelayError):
+    """Any other error answer, 500 included."""
+
+    code = "relay_server_error"
+    template = "The relay {relay} answered with an error."
+    next_step = "Look into the relay's log."
+
+
+class RelayLied(RelayError):
+    """The answer cannot be honest: not authenticated, or a relayed address that is ours or not public."""
+
+    code = "relay_lied"
+    exit_code = 5
+    template = "The relay {relay} gave an answer that cannot be trusted."
+    next_step = "Do not use this relay."
+
+
+class RelayLost(RelayError):
+    """An allocation that worked is gone: the relay restarted, reset the connection or stopped answering."""
+
+    code = "relay_lost"
+    template = "The relay {relay} was lost during the call."
+    next_step = "Use a second relay as a backup."
+
+
+class NoRelay(RelaycallError):
+    """No relay could be used, so there is no call: media never goes another way.
+
+    Attributes:
+        failures: one `RelayError` per relay that was tried, in the order given.
+    """
+
+    code = "no_relay"
+    exit_code = 3
+    next_step = "Correct one of them, or configure another relay."
+
+    def __init__(self, failures: Sequence[RelayError] = ()) -> None:
+        super().__init__(tuple(failures))
+        self.failures = tuple(failures)
+        reasons = " ".join(failure.sentence for failure in self.failures)
+        self.sentence = f"No relay could be used. {reasons}" if reasons else "No relay is configured."
+        if len(self.failures) == 1:
+            self.next_step = self.failures[0].next_step
+        if any(failure.exit_code == 5 for failure in self.failures):
+            self.exit_code = 5
+
+
+# --- path, media, files -----------------------------------------------------------------------------------------------
+
+
+class NoPath(RelaycallError):
+    """Both sides hold relays, but no pair of them carries packets."""
+
+    code = "no_path"
+    exit_code = 3
+    sentence = "No path between the two sides' relays carried packets."
+    next_step = "A relay may forbid the other as a peer, or block its port range: try other relays."
+
+
+class CallClosed(RelaycallError):
+    """The call or connection is closed."""
+
+    code = "closed"
+    exit_code = 7
+    sentence = "The call is closed."
+    next_step = "Place a new call."
+
+
+class RecordRefused(RelaycallError):
+    """The peer's call record breaks the rules: `RecordRefused(which rule)`."""
+
+    code = "record_refused"
+    exit_code = 5
+    next_step = "The other side must run a current relaycall; if it does, somebody altered the record."
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.sentence = f"The other side's call record was refused: {rule}."
+
+
+class SignalingError(RelaycallError):
+    """An envelope could not be delivered."""
+
+    code = "signaling"
+    exit_code = 4
+
+    def __init__(self, sentence: str, next_step: str = "Check that the other side is there and try again.") -> None:
+        super().__init__(sentence, next_step)
+        self.sentence = sentence
+        self.next_step = next_step
+
+
+class MediaError(RelaycallError):
+    """An audio file or device cannot be used. `MediaError(what is wrong, what to do)`."""
+
+    code = "media"
+    exit_code = 6
+
+    def __init__(self, sentence: str, next_step: str = "Give another file.") -> None:
+        super().__init__(sentence, next_step)
+        self.sentence = sentence
+        self.next_step = next_step
