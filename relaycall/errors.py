@@ -261,8 +261,8 @@ class NoRelay(RelaycallError):
 # --- path, media, files -----------------------------------------------------------------------------------------------
 
 
-class NoPath(RelaycallError):
-    """Both sides hold relays, but no pair of them carries packets."""
+class NoPath(RelaycallError, ConnectionError):
+    """Both sides hold relays, but no pair of them carries packets. Also a ConnectionError, as aiortc expects."""
 
     code = "no_path"
     exit_code = 3
@@ -270,8 +270,8 @@ class NoPath(RelaycallError):
     next_step = "A relay may forbid the other as a peer, or block its port range: try other relays."
 
 
-class CallClosed(RelaycallError):
-    """The call or connection is closed."""
+class CallClosed(RelaycallError, ConnectionError):
+    """The call or connection is closed. Also a ConnectionError, as aiortc expects."""
 
     code = "closed"
     exit_code = 7

@@ -1,0 +1,111 @@
+"""One path: a relay of ours, a relay of the peer's, and what the checks between them have shown."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from relaycall.stun.address import Address
+
+MAX_OUTSTANDING = 64  # checks remembered per pair, so that late answers still count
+ANSWER_LIFETIME = 10.0  # seconds an answer may take
+
+
+class PairState(enum.Enum):
+    """Where a pair stands. Only a VALID one carries media (RFC 7675: consent)."""
+
+    CHECKING = enum.auto()
+    VALID = enum.auto()
+    EXPIRED = enum.auto()
+    DEAD = enum.auto()
+
+
+_TRANSITIONS: dict[tuple[PairState, str], PairState] = {
+    (PairState.CHECKING, "answered"): PairState.VALID,
+    (PairState.VALID, "answered"): PairState.VALID,
+    (PairState.EXPIRED, "answered"): PairState.VALID,
+    (PairState.VALID, "expired"): PairState.EXPIRED,
+    (PairState.CHECKING, "removed"): PairState.DEAD,
+    (PairState.VALID, "removed"): PairState.DEAD,
+    (PairState.EXPIRED, "removed"): PairState.DEAD,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Pair:
+    """A pair of candidates.
+
+    Attributes:
+        local: which of our allocations.
+        remote: the peer's relayed address.
+        priority: RFC 8445, section 6.1.2.3.
+        rtt, rtt_min: smoothed and least round trip, relay to relay and back, in seconds; 0 before the first answer.
+        missed: checks in a row that were not answered in the time answers take on this path.
+        suspect: the network reported our relay unreachable, and no check was answered since.
+        nomination: the highest nomination the peer gave this pair; -1 for none.
+        consent_until: until when media may be sent without another answer.
+    """
+
+    local: int
+    remote: Address
+    priority: int
+    created: float
+    state: PairState = PairState.CHECKING
+    rtt: float = 0.0
+    rtt_min: float = 0.0
+    rtt_deviation: float = 0.0
+    sent: int = 0
+    answered: int = 0
+    missed: int = 0
+    suspect: bool = False
+    nomination: int = -1
+    consent_until: float = 0.0
+    last_sent: float = float("-inf")
+    last_answer: float = float("-inf")
+    next_check: float = 0.0
+    outstanding: dict[bytes, float] = field(default_factory=dict, repr=False)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether media is well placed here."""
+        return self.state is PairState.VALID and not self.suspect and self.missed < 3
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a check counts as missed: generous, since an answer later than that still counts."""
+        return max(0.25, 1.5 * self.rtt + 4 * self.rtt_deviation)
+
+    def check_sent(self, tid: bytes, now: float) -> None:
+        """Remember a check, forget the oldest."""
+        self.outstanding[tid] = now
+        self.sent += 1
+        self.last_sent = now
+        while len(self.outstanding) > MAX_OUTSTANDING:
+            del self.outstanding[next(iter(self.outstanding))]
+
+    def check_answered(self, tid: bytes, now: float, consent: float) -> bool:
+        """Take a valid answer. False when it is none of ours, or far too late."""
+        started = self.outstanding.pop(tid, None)
+        if started is None or now - started > ANSWER_LIFETIME:
+            return False
+        for older in [other for other, at in self.outstanding.items() if at < started]:
+            if now - self.outstanding[older] > self.patience:
+                del self.outstanding[older]
+        sample = now - started
+        if self.answered == 0:
+            self.rtt, self.rtt_min, self.rtt_deviation = sample, sample, sample / 8
+        else:  # RFC 6298, section 2.3
+            self.rtt_deviation += (abs(self.rtt - sample) - self.rtt_deviation) / 4
+            self.rtt += (sample - self.rtt) / 8
+            self.rtt_min = min(self.rtt_min, sample)
+        self.answered += 1
+        self.missed = 0
+        self.suspect = False
+        self.last_answer = now
+        self.consent_until = now + consent
+        self.to("answered")
+        return True
+
+    def to(self, event: str) -> None:
+        """Move to the state the table gives; KeyError if it gives none."""
+        self.state = _TRANSITIONS[self.state, event]
