@@ -11,7 +11,8 @@ from relaycall.errors import RelayBusy, RelayError, RelayRefused, RelayTimeout, 
 from relaycall.ice.sockets import RelaySocket, connect, resolve
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import IPV4, Address
-from relaycall.stun.turn_client import Allocated, Failed, PeerRefused, State, Suspected, TurnClient
+from relaycall.stun.turn_client import State, TurnClient
+from relaycall.stun.turn_events import Allocated, Event, Failed, PeerRefused, Suspected
 
 ALLOCATE_TIMEOUT = 4.8  # seconds, names, TCP, TLS and all: whatever is wrong is known within five
 _SILENT = RelayTimeout, RelayRefused, RelayUnreachable
@@ -155,7 +156,7 @@ class Allocation:
             if at != float("inf"):
                 self._timer = self._loop.call_at(at, self._due)
 
-    def _happened(self, event: object) -> None:
+    def _happened(self, event: Event) -> None:
         match event:
             case Allocated(relayed=relayed, lifetime=lifetime, rtt=rtt):
                 self.relayed, self.lifetime, self.rtt = relayed, lifetime, rtt

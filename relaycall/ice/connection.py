@@ -13,60 +13,23 @@ import secrets
 import string
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from relaycall.errors import CallClosed, NoPath, NoRelay, RecordRefused, RelayError
 from relaycall.ice.agent import Agent, Selected
-from relaycall.ice.allocation import ALLOCATE_TIMEOUT, Allocation, allocate
+from relaycall.ice.allocation import Allocation
 from relaycall.ice.candidate import MAX_CANDIDATES, Candidate, accept_address, candidate, priority
+from relaycall.ice.events import ConnectionEvent, PathLost, PathSelected, PathStats, RelayGone
+from relaycall.ice.gathering import gather
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import IPV4, Address
 
 logger = logging.getLogger(__name__)
 
-GATHER_GRACE = 1.5  # seconds the other relays get once one has answered
 CONNECT_TIMEOUT = 5.0  # seconds
 QUEUE = 256  # packets kept for recv(); the oldest go first
 _ICE_CHARS = string.ascii_letters + string.digits
-
-
-@dataclass(frozen=True, slots=True)
-class PathSelected:
-    """Packets go from our relay `relay` to the peer's candidate number `remote` from now on."""
-
-    relay: str
-    remote: int
-
-
-@dataclass(frozen=True, slots=True)
-class RelayGone:
-    """An allocation is lost; the call goes on over the others, if there are any."""
-
-    error: RelayError
-
-
-@dataclass(frozen=True, slots=True)
-class PathLost:
-    """No path may carry packets at the moment. Sending drops; checks go on."""
-
-
-@dataclass(frozen=True, slots=True)
-class PathStats:
-    """One pair of relays. Times in milliseconds; 0 before the first answer."""
-
-    relay: str
-    remote: int
-    selected: bool
-    healthy: bool
-    rtt_ms: float
-    rtt_min_ms: float
-    checks_sent: int
-    checks_answered: int
-
-
-ConnectionEvent = PathSelected | RelayGone | PathLost
 
 
 class Connection:
@@ -161,33 +124,15 @@ class Connection:
         """
         if self._allocations or self._closing is not None:
             return
-        wanted = [(server, family) for server in self._servers for family in self._families]
-        tasks = [
-            asyncio.ensure_future(allocate(server, family=family, laboratory=self._laboratory))
-            for server, family in wanted
-        ]
-        try:
-            await _some(tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
-            for index, ((server, _), task) in enumerate(zip(wanted, tasks, strict=True)):
-                self._gathered(index, server, task)
+        allocations, self.failures = await gather(self._servers, self._families, laboratory=self._laboratory)
+        if self._ended.done():  # closed meanwhile
+            for allocation in allocations.values():
+                allocation.abort()
+            raise CallClosed
+        for index, allocation in allocations.items():
+            self._use(index, allocation)
         if not self._allocations:
             raise NoRelay(self.failures)
-
-    def _gathered(self, index: int, server: RelayServer, task: asyncio.Task[Allocation]) -> None:
-        error = RelayError(server.name) if task.cancelled() else task.exception()
-        if error is None and self._closing is None:
-            self._use(index, task.result())
-        elif error is None:
-            task.result().abort()
-        else:
-            failure = error if isinstance(error, RelayError) else RelayError(server.name)
-            self.failures.append(failure)
-            logger.warning("%s", failure)
 
     def _use(self, index: int, allocation: Allocation) -> None:
         self._allocations[index] = allocation
@@ -461,20 +406,3 @@ class Connection:
             self._agent.pairs.clear()
             if not self._ended.done():
                 self._ended.set_result(None)
-
-
-async def _some(tasks: Sequence[asyncio.Task[Allocation]]) -> None:
-    """Wait until all are done, or for a while longer than the first success."""
-    pending = set(tasks)
-    until: float | None = None
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    while pending:
-        limit = start + ALLOCATE_TIMEOUT + 0.1 if until is None else until
-        done, pending = await asyncio.wait(
-            pending, timeout=max(0.0, limit - loop.time()), return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
-            return
-        if until is None and any(not task.cancelled() and task.exception() is None for task in done):
-            until = loop.time() + GATHER_GRACE
