@@ -33,6 +33,8 @@ PROBE_INTERVAL = 0.2  # seconds between checks on a pair that stopped answering
 FIRST_INTERVALS = (0.01, 0.02, 0.03, 0.04, 0.05)  # seconds between the first checks of a pair; the last repeats
 EAGER = 2.0  # seconds for which an unanswered pair is checked that often
 IDLE_INTERVAL = 1.0  # seconds between checks on a pair that never answered
+SETTLE = 0.5  # seconds after the first choice in which an earlier relay of ours that answers later is preferred
+SETTLE_RTT = 1.25  # ... unless its round trip is longer by this factor
 MAX_PAIRS = 64
 
 
@@ -79,6 +81,7 @@ class Agent:
     _remote_pwd: bytes = field(default=b"", init=False, repr=False)
     _tie_breaker: int = field(default=0, init=False, repr=False)
     _nomination: int = field(default=1, init=False, repr=False)
+    _settled_at: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._tie_breaker = int.from_bytes(self.random(8), "big")
@@ -258,6 +261,8 @@ class Agent:
         if not self.controlling and pair.nomination >= 0:
             self._follow(pair)
         self._reconsider(now)
+        if self.controlling:
+            self._settle(pair, now)
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
@@ -284,11 +289,25 @@ class Agent:
                 self.events.append(Unselected())
             return
         chosen = max(better, key=lambda pair: (self._apart(pair, current), pair.nomination, pair.priority))
+        if current is None:
+            self._settled_at = now + SETTLE
         if self.controlling:
-            self._nomination += 1
-        self._select(chosen)
-        if self.controlling:
-            self._check(chosen, now)
+            self._nominate(chosen, now)
+        else:
+            self._select(chosen)
+
+    def _settle(self, pair: Pair, now: float) -> None:
+        """The first pair to answer was taken at once; the order of preference still gets its say for a moment."""
+        current = self.selected
+        if current is None or now > self._settled_at or pair.priority <= current.priority or not pair.healthy:
+            return
+        if pair.rtt <= SETTLE_RTT * current.rtt:
+            self._nominate(pair, now)
+
+    def _nominate(self, pair: Pair, now: float) -> None:
+        self._nomination += 1
+        self._select(pair)
+        self._check(pair, now)
 
     @staticmethod
     def _apart(pair: Pair, current: Pair | None) -> int:

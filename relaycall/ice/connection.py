@@ -11,24 +11,24 @@ import logging
 import os
 import secrets
 import string
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from relaycall.errors import CallClosed, NoPath, NoRelay, RecordRefused, RelayError
+from relaycall.errors import CallClosed, NoPath, NoRelay, RecordRefused, RelaycallError, RelayError
 from relaycall.ice.agent import Agent, Selected
 from relaycall.ice.allocation import Allocation
 from relaycall.ice.candidate import MAX_CANDIDATES, Candidate, accept_address, candidate, priority
 from relaycall.ice.events import ConnectionEvent, PathLost, PathSelected, PathStats, RelayGone
 from relaycall.ice.gathering import gather
+from relaycall.ice.queue import PacketQueue
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import IPV4, Address
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0  # seconds
-QUEUE = 256  # packets kept for recv(); the oldest go first
 _ICE_CHARS = string.ascii_letters + string.digits
 
 
@@ -45,6 +45,7 @@ class Connection:
 
     Attributes:
         failures: why relays could not be used or were lost, one error each.
+        error: why the connection ended by itself; None while it stands and when it was closed.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Connection:
         self.remote_password: str | None = None
         self.remote_is_lite = False
         self.failures: list[RelayError] = []
+        self.error: RelaycallError | None = None
         self.on_event = on_event
         self._servers = tuple(servers)
         self._families = tuple(families)
@@ -79,8 +81,7 @@ class Connection:
         self._timer_at = float("inf")
         self._path: tuple[Allocation, Address] | None = None
         self._receiver: Callable[[bytes], None] | None = None
-        self._queue: deque[bytes] = deque(maxlen=QUEUE)
-        self._waiting: asyncio.Future[None] | None = None
+        self._queue = PacketQueue()
         self._closing: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._dropped: Counter[str] = Counter()
@@ -233,12 +234,7 @@ class Connection:
 
     async def recv(self) -> bytes:
         """The next packet, in aioice's shape. Raises ConnectionError (CallClosed) after `close`."""
-        while not self._queue:
-            if self._closing is not None:
-                raise CallClosed
-            self._waiting = self._waiting or self._loop.create_future()
-            await asyncio.shield(self._waiting)
-        return self._queue.popleft()
+        return await self._queue.get()
 
     def _packet(self, local: int, peer: Address, data: bytes, now: float) -> None:
         first = data[0] if data else 255
@@ -246,18 +242,12 @@ class Connection:
             if self._receiver is not None:
                 self._receiver(data)
             else:
-                self._queue.append(data)
-                self._wake()
+                self._queue.put(data)
         elif first < 4:
             self._agent.receive(local, peer, data, now)
             self._pump()
         else:
             self._dropped["not_media"] += 1
-
-    def _wake(self) -> None:
-        if self._waiting is not None:
-            self._waiting.set_result(None)
-            self._waiting = None
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
@@ -288,8 +278,9 @@ class Connection:
         if self._agent.all_refused:
             self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: RelaycallError) -> None:
         """Nothing is left: whoever waits for the path is told, and the connection closes."""
+        self.error = self.error or error
         if self._connected is not None and not self._connected.done():
             self._connected.set_exception(error)
             self._connected.exception()  # connect() may have given up before
@@ -358,18 +349,14 @@ class Connection:
         selected = self._agent.selected
         pairs = sorted(self._agent.pairs.values(), key=lambda pair: (pair is not selected, -pair.priority))
         return [
-            PathStats(
-                relay=self._allocations[pair.local].server.name,
-                remote=self._number(pair.remote),
-                selected=pair is selected,
-                healthy=pair.healthy,
-                rtt_ms=pair.rtt * 1000,
-                rtt_min_ms=pair.rtt_min * 1000,
-                checks_sent=pair.sent,
-                checks_answered=pair.answered,
-            )
+            PathStats.of(pair, self._allocations[pair.local].server.name, self._number(pair.remote), pair is selected)
             for pair in pairs
         ]
+
+    async def ended(self) -> RelaycallError | None:
+        """Wait until the connection is closed. Returns why, if it ended by itself."""
+        await asyncio.shield(self._ended)
+        return self.error
 
     async def get_event(self) -> object:
         """Wait for the end, in aioice's shape: returns its ConnectionClosed."""
@@ -395,7 +382,7 @@ class Connection:
             if self._connected is not None and not self._connected.done():
                 self._connected.set_exception(CallClosed())
                 self._connected.exception()
-            self._wake()
+            self._queue.close()
         return self._closing
 
     async def _close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relaycall.errors import RelayError
+from relaycall.ice.pair import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,13 @@ class PathStats:
     rtt_min_ms: float
     checks_sent: int
     checks_answered: int
+
+    @classmethod
+    def of(cls, pair: Pair, relay: str, remote: int, selected: bool) -> PathStats:
+        """What a pair's checks have shown."""
+        return cls(
+            relay, remote, selected, pair.healthy, pair.rtt * 1000, pair.rtt_min * 1000, pair.sent, pair.answered
+        )
 
 
 ConnectionEvent = PathSelected | RelayGone | PathLost
