@@ -1,0 +1,260 @@
+"""`relaycall demo`: a relay-only call on this machine, checked and explained."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+
+import click
+
+from relaycall.call.audio_call import AudioCall
+from relaycall.cli import witness
+from relaycall.cli.demo_report import Reporter, Summary, reporter_for
+from relaycall.errors import ConfigError, RelaycallError
+from relaycall.ice.sockets import resolve
+from relaycall.media.audio import SilenceSource
+from relaycall.media.files import FileSink, FileSource
+from relaycall.redact import Secret
+from relaycall.relays.server import RelayServer
+from relaycall.server.certificates import development_tls
+from relaycall.server.turn import Relay
+from relaycall.signaling.memory import MemorySignaling
+from relaycall.stun.address import Address
+
+HOST = "127.0.0.1"
+TAIL = 0.5  # seconds listened on after the speech, for what is still on its way
+SET_UP_TIMEOUT = 10.0
+
+
+@click.command()
+@click.option(
+    "--audio", type=click.Path(path_type=Path), help="What Alice says: any audio file. Default: a short clip."
+)
+@click.option("--seconds", type=click.FloatRange(0.5, 3600), help="End the call after this long.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("relaycall-demo.wav"),
+    show_default=True,
+    help="Where to record what Bob hears: .wav, .ogg or .opus.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice(["udp", "tcp", "tls"]),
+    default="udp",
+    show_default=True,
+    help="How the parties reach the embedded relays.",
+)
+@click.option("--relay", "relays", multiple=True, metavar="URL", help="Use this relay instead; give it twice for two.")
+@click.option("--user", "users", multiple=True, help="User name for the --relay at the same place.")
+@click.option(
+    "--credential-file",
+    "credentials",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="File with the password for the --relay at the same place.",
+)
+@click.option("--laboratory", is_flag=True, help="Allow given relays on loopback or private addresses.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")  # fmt: skip
+def demo(
+    audio: Path | None,
+    seconds: float | None,
+    out: Path,
+    transport: str,
+    relays: tuple[str, ...],
+    users: tuple[str, ...],
+    credentials: tuple[Path, ...],
+    laboratory: bool,
+    as_json: bool,
+) -> int:
+    """Place a relay-only call between two parties in this process, and show what happened.
+
+    Alice speaks, Bob listens and records. Without --relay, two embedded relays are started for it.
+    """
+    reporter = reporter_for(as_json)
+    try:
+        given = given_relays(relays, users, credentials)
+        with (
+            contextlib.closing(FileSource(audio or default_clip())) as source,
+            contextlib.closing(FileSink(out)) as sink,
+        ):
+            call = _Demo(given, transport, laboratory or not given, source, sink, seconds, out, reporter)
+            summary = asyncio.run(call.run())
+    except RelaycallError as error:
+        reporter.failed(error)
+        return error.exit_code
+    reporter.summary(summary)
+    return summary.exit_code
+
+
+def default_clip() -> Path:
+    """The speech clip: inside an installed package, or in the examples of a source tree."""
+    packed = Path(str(resources.files("relaycall.cli"))) / "speech.ogg"
+    return packed if packed.exists() else Path(__file__).parents[2] / "examples" / "speech.ogg"
+
+
+def given_relays(uris: tuple[str, ...], users: tuple[str, ...], files: tuple[Path, ...]) -> list[RelayServer]:
+    """The relays of the command line. Raises ConfigError."""
+    if not (len(uris) == len(users) == len(files)):
+        raise ConfigError(
+            "Each --relay needs its own --user and --credential-file.", "Give all three, in the same order."
+        )
+    return [
+        RelayServer.parse(uri, username=user, password=_read_secret(path))
+        for uri, user, path in zip(uris, users, files, strict=True)
+    ]
+
+
+def _read_secret(path: Path) -> Secret:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"The credential file {path} cannot be read.", "It holds the password as one line.") from None
+    if not text:
+        raise ConfigError(f"The credential file {path} is empty.", "It holds the password as one line.")
+    return Secret(text)
+
+
+class _Demo:
+    """One run."""
+
+    def __init__(
+        self,
+        given: list[RelayServer],
+        transport: str,
+        laboratory: bool,
+        source: FileSource,
+        sink: FileSink,
+        seconds: float | None,
+        out: Path,
+        reporter: Reporter,
+    ) -> None:
+        self._given = given
+        self._transport = transport
+        self._laboratory = laboratory
+        self._source = source
+        self._sink = sink
+        self._seconds = seconds
+        self._out = out
+        self._reporter = reporter
+
+    async def run(self) -> Summary:
+        """Relays, records, path, speech, and what came of it."""
+        async with self._relays() as relays, contextlib.AsyncExitStack() as stack:
+            allowed = {
+                Address(str(at[0]), int(str(at[1]))).text() for relay in relays for _, at in await resolve(relay)
+            }
+            with witness.watched("alice"):
+                alice = AudioCall(relays, caller=True, source=self._source, laboratory=self._laboratory)
+            with witness.watched("bob"):
+                bob = AudioCall(
+                    relays[::-1], caller=False, source=SilenceSource(), sink=self._sink, laboratory=self._laboratory
+                )
+            stack.push_async_callback(_close_both, alice, bob)
+            set_up_ms = await self._set_up(alice, bob)
+            await self._speak(alice)
+            summary = Summary.of(alice, bob, set_up_ms, str(self._out), self._laboratory)
+        summary.destinations = {party: witness.destinations(party) for party in ("alice", "bob")}
+        summary.names_looked_up = witness.names_looked_up()
+        summary.judge(allowed, self._sink.error)
+        return summary
+
+    @asynccontextmanager
+    async def _relays(self) -> AsyncIterator[list[RelayServer]]:
+        """The given relays, or two embedded ones for as long as the call lasts."""
+        if self._given:
+            yield self._given
+            return
+        password = Secret(secrets.token_urlsafe(16))
+        server_tls, client_tls = development_tls(HOST) if self._transport == "tls" else (None, None)
+        udp, tcp, tls = (0 if name == self._transport else None for name in ("udp", "tcp", "tls"))
+        async with contextlib.AsyncExitStack() as stack:
+            started = [
+                await stack.enter_async_context(
+                    Relay(
+                        host=HOST,
+                        ssl_context=server_tls,
+                        users={"demo": password.reveal()},
+                        laboratory=True,
+                        udp_port=udp,
+                        tcp_port=tcp,
+                        tls_port=tls,
+                    )
+                )
+                for _ in range(2)
+            ]
+            servers = [
+                RelayServer.parse(
+                    relay.uri(self._transport), username="demo", password=password, ssl_context=client_tls
+                )
+                for relay in started
+            ]
+            self._reporter.step("relays_started", f"Two relays are running: {', '.join(s.name for s in servers)}")
+            yield servers
+
+    async def _set_up(self, alice: AudioCall, bob: AudioCall) -> float:
+        """Allocate, exchange records, connect. Returns milliseconds from handing over the records to both connected."""
+        with witness.watched("alice"):
+            for_alice = asyncio.ensure_future(alice.prepare())
+        with witness.watched("bob"):
+            for_bob = asyncio.ensure_future(bob.prepare())
+        await _all(for_alice, for_bob)
+        self._reporter.step("allocated", "Both parties hold an address on every relay.")
+        signaling = MemorySignaling()
+        alices, bobs = signaling.open_mailbox(), signaling.open_mailbox()
+        start = time.perf_counter()
+        await signaling.send(bobs, for_alice.result())
+        await signaling.send(alices, for_bob.result())
+        with witness.watched("alice"):
+            first = asyncio.ensure_future(_answer(alice, signaling, alices))
+        with witness.watched("bob"):
+            second = asyncio.ensure_future(_answer(bob, signaling, bobs))
+        await _all(first, second)
+        set_up_ms = (time.perf_counter() - start) * 1000
+        self._reporter.step("connected", f"Connected in {set_up_ms:.0f} ms.", setup_ms=round(set_up_ms, 1))
+        return set_up_ms
+
+    async def _speak(self, alice: AudioCall) -> None:
+        """Let the source play, to its end or for the seconds asked for, then listen a moment longer."""
+        assert alice.session is not None
+        start = time.monotonic()
+        ended = asyncio.ensure_future(alice.ended())
+        try:
+            while not alice.session.finished.is_set() and not ended.done():
+                spoken = time.monotonic() - start
+                if self._seconds is not None and spoken >= self._seconds:
+                    break
+                self._reporter.progress(spoken, self._seconds or self._source.duration)
+                await asyncio.wait([ended], timeout=0.1)
+            if ended.done() and (error := ended.result()) is not None:
+                raise error
+            if alice.session.source_error is not None:
+                raise alice.session.source_error
+            await asyncio.sleep(TAIL)
+        finally:
+            ended.cancel()
+
+
+async def _answer(call: AudioCall, signaling: MemorySignaling, mailbox: bytes) -> None:
+    await call.connect(await signaling.receive(mailbox, timeout=SET_UP_TIMEOUT), timeout=SET_UP_TIMEOUT)
+
+
+async def _close_both(*calls: AudioCall) -> None:
+    await asyncio.gather(*(call.close() for call in calls))
+
+
+async def _all(*tasks: asyncio.Task[object] | asyncio.Future[object]) -> None:
+    """Wait for both; the first error ends the other."""
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        raise

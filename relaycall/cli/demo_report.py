@@ -1,0 +1,236 @@
+"""What `relaycall demo` shows: for people a table, for programs one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from relaycall.call.audio_call import AudioCall
+from relaycall.errors import MediaError, RelaycallError
+
+ENOUGH = 0.95  # of the frames sent have to arrive: this machine may be busy
+
+
+@dataclass
+class Party:
+    """One side, after the call."""
+
+    relays: dict[str, float]
+    path: str
+    path_rtt_ms: float
+    candidate_types: list[str]
+    frames_sent: int
+    frames_received: int
+    packet_sizes: list[int]
+    dropped: dict[str, int]
+
+    @classmethod
+    def of(cls, call: AudioCall) -> Party:
+        """Read it off a call that is still up."""
+        assert call.session is not None
+        media = call.session.stats().transport
+        path = call.connection.path_stats()[:1]
+        return cls(
+            relays={name: round(rtt, 2) for name, rtt in call.connection.relay_rtts.items()},
+            path=path[0].relay if path else "",
+            path_rtt_ms=round(path[0].rtt_ms, 2) if path else 0.0,
+            candidate_types=sorted({found.type for found in call.connection.local_candidates}),
+            frames_sent=call.session.frames_sent,
+            frames_received=call.session.frames_received,
+            packet_sizes=sorted(media.sent_sizes),
+            dropped={reason: count for reason, count in asdict(media.dropped).items() if count}
+            | {reason: count for reason, count in call.connection.dropped.items() if count},
+        )
+
+
+@dataclass
+class Summary:
+    """The whole call."""
+
+    alice: Party
+    bob: Party
+    setup_ms: float
+    recording: str
+    laboratory: bool
+    destinations: dict[str, list[str]] = field(default_factory=dict)
+    names_looked_up: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+    @classmethod
+    def of(cls, alice: AudioCall, bob: AudioCall, setup_ms: float, recording: str, laboratory: bool) -> Summary:
+        """Read it off the two calls while they are up."""
+        return cls(Party.of(alice), Party.of(bob), round(setup_ms, 1), recording, laboratory)
+
+    @property
+    def candidate_types(self) -> list[str]:
+        """On both sides."""
+        return sorted({*self.alice.candidate_types, *self.bob.candidate_types})
+
+    @property
+    def packet_sizes(self) -> list[int]:
+        """Distinct sizes of audio packets, both ways."""
+        return sorted({*self.alice.packet_sizes, *self.bob.packet_sizes})
+
+    def judge(self, allowed: set[str], sink_error: MediaError | None) -> None:
+        """Find what did not hold; `allowed` are the relays' addresses."""
+        elsewhere = {place for places in self.destinations.values() for place in places} - allowed
+        self._unless(self.candidate_types == ["relay"], 5, "a candidate was not a relay's")
+        self._unless(not elsewhere, 5, "a party's socket talked to somebody else than a relay")
+        self._unless(len(self.packet_sizes) == 1, 5, "audio packets differ in size")
+        for speaker, listener in ((self.alice, self.bob), (self.bob, self.alice)):
+            self._unless(
+                listener.frames_received >= ENOUGH * speaker.frames_sent > 0, 3, "too many audio frames were lost"
+            )
+        self._unless(sink_error is None, 6, sink_error.sentence if sink_error else "")
+
+    def _unless(self, held: bool, exit_code: int, problem: str) -> None:
+        if not held and problem not in self.problems:
+            self.problems.append(problem)
+            self.exit_code = self.exit_code or exit_code
+
+    def as_json(self) -> dict[str, object]:
+        """The last object of `--json`."""
+        return {
+            "event": "summary",
+            "ok": self.exit_code == 0,
+            "setup_ms": self.setup_ms,
+            "frames_sent": self.alice.frames_sent,
+            "frames_received": self.bob.frames_received,
+            "packet_sizes": self.packet_sizes,
+            "candidate_types": self.candidate_types,
+            "destinations": self.destinations,
+            "names_looked_up": self.names_looked_up,
+            "recording": self.recording,
+            "alice": asdict(self.alice),
+            "bob": asdict(self.bob),
+            "laboratory": self.laboratory,
+            "problems": self.problems,
+        }
+
+
+class Reporter(Protocol):
+    """Where a run tells how it goes."""
+
+    def step(self, event: str, text: str, **data: object) -> None:
+        """Something is done."""
+
+    def progress(self, spoken: float, total: float | None) -> None:
+        """So many seconds of speech have been sent."""
+
+    def failed(self, error: RelaycallError) -> None:
+        """The run ended early."""
+
+    def summary(self, summary: Summary) -> None:
+        """The run is over."""
+
+
+def reporter_for(as_json: bool) -> Reporter:
+    """The reporter for programs, or the one for people."""
+    return JsonReporter() if as_json else TableReporter()
+
+
+class JsonReporter:
+    """One JSON object per line on standard output."""
+
+    def __init__(self) -> None:
+        self._second = -1
+
+    def step(self, event: str, text: str, **data: object) -> None:
+        self._print({"event": event, **data})
+
+    def progress(self, spoken: float, total: float | None) -> None:
+        if int(spoken) > self._second:
+            self._second = int(spoken)
+            self._print({"event": "progress", "seconds": self._second, "total": total})
+
+    def failed(self, error: RelaycallError) -> None:
+        self._print({"event": "error", "code": error.code, "sentence": error.sentence, "next_step": error.next_step})
+        self._print({"event": "summary", "ok": False, "exit_code": error.exit_code, "problems": [error.sentence]})
+
+    def summary(self, summary: Summary) -> None:
+        self._print(summary.as_json())
+
+    @staticmethod
+    def _print(entry: dict[str, object]) -> None:
+        sys.stdout.write(json.dumps(entry) + "\n")
+        sys.stdout.flush()
+
+
+class TableReporter:
+    """Steps and progress on standard error, the result on standard output."""
+
+    def __init__(self) -> None:
+        self._out = Console()
+        self._err = Console(stderr=True)
+        self._bar: Progress | None = None
+
+    def step(self, event: str, text: str, **data: object) -> None:
+        self._err.print(escape(text))
+
+    def progress(self, spoken: float, total: float | None) -> None:
+        if not self._err.is_terminal:
+            return
+        if self._bar is None:
+            self._bar = Progress(
+                TextColumn("Alice speaks"), BarColumn(), TimeElapsedColumn(), console=self._err, transient=True
+            )
+            self._bar.add_task("speech", total=total)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=spoken)
+
+    def failed(self, error: RelaycallError) -> None:
+        self._stop()
+        self._err.print(f"[red]error:[/red] {escape(error.sentence)}\n       {escape(error.next_step)}")
+
+    def summary(self, summary: Summary) -> None:
+        self._stop()
+        table = Table(title="A relay-only call", title_justify="left", show_lines=False)
+        table.add_column("")
+        table.add_column("Alice (speaks)", overflow="fold")
+        table.add_column("Bob (listens)", overflow="fold")
+        for name, alice, bob in _rows(summary):
+            table.add_row(name, escape(alice), escape(bob))
+        self._out.print(table)
+        self._out.print(f"Connected in {summary.setup_ms:.0f} ms after the records were handed over.")
+        if summary.names_looked_up:
+            self._out.print(f"Names looked up: {escape(', '.join(summary.names_looked_up))}")
+        self._out.print(f"What Bob heard is in {escape(summary.recording)}.")
+        if summary.laboratory:
+            self._out.print("[yellow]Laboratory mode: loopback and private addresses were allowed.[/yellow]")
+        for problem in summary.problems:
+            self._out.print(f"[red]Not as promised: {escape(problem)}.[/red]")
+        if not summary.problems:
+            self._out.print("[green]Neither party's sockets talked to anything but relays.[/green]")
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _rows(summary: Summary) -> list[tuple[str, str, str]]:
+    sides = (summary.alice, summary.bob)
+
+    def row(name: str, *cells: str) -> tuple[str, str, str]:
+        return name, cells[0], cells[1]
+
+    return [
+        row(
+            "relays, round trip",
+            *("\n".join(f"{name}  {rtt:.1f} ms" for name, rtt in side.relays.items()) for side in sides),
+        ),
+        row("sends through", *(side.path for side in sides)),
+        row("path round trip", *(f"{side.path_rtt_ms:.1f} ms" for side in sides)),
+        row("candidate types", *(", ".join(side.candidate_types) for side in sides)),
+        row("audio frames sent", *(str(side.frames_sent) for side in sides)),
+        row("audio frames received", *(str(side.frames_received) for side in sides)),
+        row("audio packet sizes", *(", ".join(f"{size} bytes" for size in side.packet_sizes) for side in sides)),
+        row("sockets talked to", *("\n".join(summary.destinations[party]) for party in ("alice", "bob"))),
+    ]
