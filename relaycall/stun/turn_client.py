@@ -52,6 +52,13 @@ MAX_PEERS = 64  # at a time
 MAX_CHANNELS = 4096  # ever; a channel is not used for a second peer (RFC 8656, section 12)
 
 
+_LOSSES: dict[type[RelayError], str] = {
+    RelayTimeout: "it stopped answering",
+    RelayBusy: "it no longer knows the allocation",
+    RelayRefusedCredentials: "it no longer accepts the credentials",
+}
+
+
 class State(enum.Enum):
     """Where the allocation stands."""
 
@@ -345,7 +352,9 @@ class TurnClient:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _lose(self, error: RelayError, _now: float) -> None:
-        self._fail(RelayLost(self._relay, error.code))
+        self._fail(
+            error if isinstance(error, RelayLost) else RelayLost(self._relay, _LOSSES.get(type(error), error.code))
+        )
 
     def _fail(self, error: RelayError) -> None:
         closing = self.state is State.CLOSING
