@@ -112,7 +112,7 @@ class RelayCertificateInvalid(RelayError):
 
     code = "relay_certificate"
     template = "The certificate of the relay {relay} is not trusted."
-    next_step = "If the relay uses a private authority, give its certificate (ca_file); never switch the check off."
+    next_step = "If it uses a private authority, give an ssl_context that trusts it; never switch the check off."
 
 
 class RelayCertificateName(RelayCertificateInvalid):
@@ -188,11 +188,11 @@ class RelayCapacity(RelayError):
 
 
 class RelayRedirected(RelayError):
-    """300: the relay sends its users elsewhere. It is not followed by itself: the answer is not authenticated."""
+    """300: the relay sends its users elsewhere. It is not followed, since the answer is not authenticated."""
 
     code = "relay_redirect"
     template = "The relay {relay} sends its users to another server."
-    next_step = "Configure the server it should be; a redirect is followed only over TLS and only when allowed."
+    next_step = "Configure that server itself: a redirect is not authenticated, so it is never followed."
 
 
 class RelayUnsupported(RelayError):

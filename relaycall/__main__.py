@@ -1,0 +1,5 @@
+"""`python -m relaycall` is `relaycall`."""
+
+from relaycall.cli import main
+
+main()

@@ -1,0 +1,139 @@
+"""`relaycall demo`, run as a person or a program runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-W", "error", "-m", "relaycall"]
+
+
+def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=40, check=False, **options
+    )
+
+
+def objects(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+def test_json_ends_with_a_summary_of_a_call_that_held(transport: str, tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    done = run("demo", "--json", "--seconds", "1.5", "--transport", transport, "--out", heard)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, summary = objects(done.stdout)
+    assert summary["event"] == "summary"
+    assert summary["ok"] is True
+    assert summary["candidate_types"] == ["relay"]
+    assert summary["packet_sizes"] == [108]
+    assert summary["frames_sent"] >= 75
+    assert summary["frames_received"] >= 0.95 * summary["frames_sent"]
+    assert 0 < summary["setup_ms"] < 5000
+    assert summary["recording"] == str(heard)
+    assert heard.stat().st_size > 2 * 48000
+    relays = {relay.split("?")[0].split(":", 1)[1] for relay in summary["alice"]["relays"]}
+    assert set(summary["destinations"]) == {"alice", "bob"}
+    for places in summary["destinations"].values():
+        assert places
+        assert set(places) <= relays
+    assert summary["names_looked_up"] == []
+
+
+def test_table_for_people(tmp_path: Path) -> None:
+    done = run("demo", "--seconds", "1", "--out", tmp_path / "heard.ogg", env={**os.environ, "COLUMNS": "160"})
+    assert done.returncode == 0, done.stderr
+    for words in ("relays, round trip", "candidate types", "108 bytes", "sockets talked to", "Connected in"):
+        assert words in done.stdout
+    assert "Not as promised" not in done.stdout
+    assert (tmp_path / "heard.ogg").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--audio", "missing.wav"], 6, "missing.wav"),
+        (["--out", "no/such/folder/heard.wav"], 6, "heard.wav"),
+        (["--out", "heard.mp3"], 6, ".ogg"),
+        (["--seconds", "-1"], 2, "--seconds"),
+        (["--transport", "pigeon"], 2, "pigeon"),
+        (["--relay", "turn:127.0.0.1:9"], 2, "--credential-file"),
+        (["--relay", "http://x", "--user", "u", "--credential-file", "password"], 2, "turn:"),
+        (["--relay", "turn:127.0.0.1:9", "--user", "u", "--credential-file", "absent"], 2, "absent"),
+        (["--relay", "turn:127.0.0.1:9", "--user", "u", "--credential-file", "empty"], 2, "empty"),
+        (["--relay", "turn:127.0.0.1:9", "--user", "u", "--credential-file", "password"], 3, "refused the connection"),
+    ],
+    ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_clear_error(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("a-canary-password\n")
+    (tmp_path / "empty").write_text("\n")
+    done = run("demo", *arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "a-canary-password" not in done.stdout + done.stderr
+    if code != 2:
+        as_json = run("demo", "--json", *arguments, cwd=tmp_path)
+        assert as_json.returncode == code
+        *_, error, summary = objects(as_json.stdout)
+        assert error["event"] == "error"
+        assert error["next_step"]
+        assert summary["event"] == "summary"
+        assert summary["ok"] is False
+
+
+def test_an_unusable_file_is_found_before_the_network_is_used(tmp_path: Path) -> None:
+    (tmp_path / "noise.wav").write_bytes(b"this is not sound" * 100)
+    (tmp_path / "password").write_text("x")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
+        relay.bind(("127.0.0.1", 0))
+        relay.settimeout(0.2)
+        uri = f"turn:127.0.0.1:{relay.getsockname()[1]}"
+        given = ["--relay", uri, "--user", "u", "--credential-file", "password"]
+        done = run("demo", "--audio", "noise.wav", *given, cwd=tmp_path)
+        assert done.returncode == 6
+        with pytest.raises(TimeoutError):
+            relay.recv(2048)
+
+
+def test_ctrl_c_ends_with_130_and_leaves_a_whole_recording(tmp_path: Path) -> None:
+    heard = tmp_path / "heard.wav"
+    process = subprocess.Popen(
+        [*COMMAND, "demo", "--json", "--out", str(heard)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == "progress":
+            break
+    time.sleep(1.0)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert time.monotonic() - start < 5
+    assert "Traceback" not in errors
+    data = heard.read_bytes()
+    assert int.from_bytes(data[40:44], "little") == len(data) - 44 > 0
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout.startswith("relaycall, version ")
+    assert "demo" in run("--help").stdout
+    assert run("nonsense").returncode == 2
+
+
+def test_output_may_be_cut_short(tmp_path: Path) -> None:
+    command = " ".join([*COMMAND, "demo", "--json", "--seconds", "0.5", "--out", str(tmp_path / "x.wav")])
+    done = subprocess.run(f"{command} | head -n 1", shell=True, capture_output=True, text=True, timeout=30, check=True)
+    assert "Traceback" not in done.stderr

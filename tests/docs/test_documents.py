@@ -1,0 +1,87 @@
+"""The documents are right: their examples run, and nothing is left out."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import relaycall
+from relaycall import errors
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks() -> list[pytest.param]:
+    found = []
+    for document in DOCUMENTS:
+        for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", document.read_text(), re.S | re.M)):
+            found.append(pytest.param(code, id=f"{document.name}-{number}"))
+    return found
+
+
+@pytest.mark.parametrize("code", blocks())
+def test_example_runs_as_it_stands(code: str, tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=30, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_example_hears_something(tmp_path: Path) -> None:
+    code = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    assert code
+    script = tmp_path / "example.py"
+    script.write_text(code[1])
+    output = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=30, check=True).stdout
+    heard = re.search(r"Bob received (\d+) frames", output)
+    assert heard
+    assert int(heard[1]) > 25
+
+
+def test_readme_shows_every_command_of_the_makefile_it_names() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for named in re.findall(r"^    make ([a-z-]+)", (ROOT / "README.md").read_text(), re.M):
+        assert named in targets
+
+
+def test_every_error_is_documented_with_its_code_and_exit_code() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text()
+    classes = [value for value in vars(errors).values() if inspect.isclass(value)]
+    for error in classes:
+        if issubclass(error, errors.RelaycallError) and error is not errors.RelaycallError:
+            assert f"| `{error.__name__}` | `{error.code}` | {error.exit_code} |" in text, error.__name__
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_example_script_runs_offline(example: Path, tmp_path: Path) -> None:
+    assert len(example.read_text().splitlines()) < 80
+    done = subprocess.run(
+        [sys.executable, "-W", "error", example],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_version_is_the_one_in_the_changelog_or_unreleased() -> None:
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+    assert relaycall.__doc__
