@@ -1,6 +1,7 @@
 """What one client holds on a TURN server: a relayed socket, permissions, channels (RFC 8656, sections 8 to 12).
 
-Without I/O: the relayed socket is handed in. Requests answer with the attributes of a success, or an error code.
+Without I/O: the relayed socket is handed in. Requests answer with the attributes of a success, or an error code; what
+is over by then is to be forgotten first.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Allocation:
     may_reach: Callable[[str], bool]
     _permissions: dict[str, float] = field(default_factory=dict)
     _channels: dict[int, Channel] = field(default_factory=dict)
-    _by_peer: dict[Address, Channel] = field(default_factory=dict)
+    _by_peer: dict[Source, Channel] = field(default_factory=dict)
 
     # --- packets ------------------------------------------------------------------------------------------------------
 
@@ -88,7 +89,7 @@ class Allocation:
             return False
         return self.relayed.send(data, peer)
 
-    def from_peer(self, data: bytes, peer: Address, now: float, random: Callable[[int], bytes]) -> bytes | None:
+    def from_peer(self, data: bytes, peer: Source, now: float, random: Callable[[int], bytes]) -> bytes | None:
         """What the client gets of this datagram: ChannelData, a Data indication, or nothing."""
         if self.expires <= now or len(data) > MAX_PAYLOAD:
             return None
@@ -118,7 +119,6 @@ class Allocation:
         number, peer = request.get(a.CHANNEL_NUMBER), request.get(a.XOR_PEER_ADDRESS)
         if number is None or peer is None or not CHANNEL_MIN <= number <= CHANNEL_MAX or not peer.port:
             return 400
-        self.forget_expired(now)
         channel = self._channels.get(number)
         if channel is not self._by_peer.get(peer):
             return 400  # the number has another peer, or the peer another number
@@ -143,7 +143,6 @@ class Allocation:
         self._by_peer = {channel.peer: channel for channel in self._channels.values()}
 
     def _permit(self, hosts: set[str], now: float) -> Attributes | int:
-        self.forget_expired(now)
         if len(hosts | self._permissions.keys()) > MAX_PEERS:
             return 508
         self._permissions.update(dict.fromkeys(hosts, now + PERMISSION_LIFETIME))

@@ -162,9 +162,13 @@ class TurnServer:
             self.counters.dropped += 1
         return None
 
-    def from_peer(self, relayed: RelayedSocket, data: bytes, peer: Address, now: float) -> bytes | None:
-        """Take one datagram that came to a relayed socket; give what its client gets (sections 11.3 and 12.7)."""
-        allocation = relayed.allocation
+    def from_peer(self, allocation: Allocation | None, data: bytes, peer: Source, now: float) -> bytes | None:
+        """Take one datagram that came to a relayed socket; give what its client gets (sections 11.3 and 12.7).
+
+        Args:
+            allocation: the socket's.
+            peer: host and port.
+        """
         message = None if allocation is None else allocation.from_peer(data, peer, now, self._random)
         if message is None:
             self.counters.dropped += 1
@@ -213,15 +217,17 @@ class TurnServer:
         return answer.encode(fingerprint=request.has(a.FINGERPRINT))
 
     def _request(self, request: Message, source: Source, now: float) -> bytes:
-        self.expire(now)
         allocation = self.allocations.get(source)
-        login = self._authenticator.check(request, source, now, None if allocation is None else allocation.login)
+        known = allocation.login if allocation is not None and allocation.expires > now else None
+        login = self._authenticator.check(request, source, now, known)
         if login == 400:
             return self._refuse(request, 400)
         if isinstance(login, int):
             if login == 401 and request.integrity_at:
                 self.counters.refused += 1
             return self._error(request, login, self._authenticator.challenge(source, now), None)
+        self.expire(now)
+        allocation = self.allocations.get(source)
         unknown = (*request.unknown, a.DONT_FRAGMENT.type) if request.has(a.DONT_FRAGMENT) else request.unknown
         if unknown:
             return self._refuse(request, 420, [a.UNKNOWN_ATTRIBUTES(unknown)], login)
