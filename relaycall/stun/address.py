@@ -9,7 +9,30 @@ from typing import NamedTuple
 IPV4 = 0x01
 IPV6 = 0x02
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# What IANA's special-purpose registries keep off the public Internet, written out: what `ipaddress` knows of them
+# differs between Python versions. 192.0.0.0/24 and 2001::/23 are protocol assignments, Teredo among them.
+_NOT_PUBLIC_IPV4 = [
+    ipaddress.IPv4Network(net)
+    for net in [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/3",
+    ]
+]
+# Outside 2000::/3 lies nothing public: mapped IPv4 addresses, NAT64, link-local, unique local and multicast ones do.
+_UNICAST_IPV6 = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC_IPV6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
 
 
 class Address(NamedTuple):
@@ -23,13 +46,14 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, host: str, port: int) -> Address:
-        """Check and canonicalise. Raises ValueError for anything but an IP literal and a port of 0 to 65535."""
+        """Check and canonicalise.
+
+        Raises:
+            ValueError: anything but an IP literal without a scope and a port of 0 to 65535; it does not name them.
+        """
         if not 0 <= port <= 65535:
             raise ValueError("port out of range")
-        ip = ipaddress.ip_address(host)
-        if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
-            raise ValueError("scoped addresses are not transport addresses")
-        return cls(str(ip), port)
+        return cls(str(_parse(host)), port)
 
     @property
     def family(self) -> int:
@@ -54,15 +78,23 @@ class Address(NamedTuple):
 def is_public_unicast(host: str) -> bool:
     """Whether packets to this IP literal go to one host on the public Internet.
 
-    `ipaddress.is_global` alone is not enough: it is True for 224.0.0.251, and says nothing of an IPv4 address inside
-    an IPv6 one (mapped, 6to4, Teredo, NAT64), through which private hosts have been reached by way of a relay.
+    `ipaddress.is_global` does not do: it is True for 224.0.0.251, and says nothing of an IPv4 address inside an IPv6
+    one (mapped, 6to4, Teredo, NAT64), through which private hosts have been reached by way of a relay.
+
+    Raises:
+        ValueError: no IP literal, or one with a scope.
     """
-    ip = ipaddress.ip_address(host)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None or ip.sixtofour is not None or ip.teredo is not None or ip in _NAT64:
-            return False
-        if ip.is_site_local:
-            return False
-    return ip.is_global and not (
-        ip.is_multicast or ip.is_reserved or ip.is_loopback or ip.is_link_local or ip.is_private or ip.is_unspecified
-    )
+    ip = _parse(host)
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in net for net in _NOT_PUBLIC_IPV4)
+    return ip in _UNICAST_IPV6 and not any(ip in net for net in _NOT_PUBLIC_IPV6)
+
+
+def _parse(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError("not an IP address") from None  # the original error quotes it
+    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
+        raise ValueError("scoped addresses are not transport addresses")
+    return ip

@@ -73,7 +73,7 @@ class PasswordAlgorithm(NamedTuple):
 
 def _exactly(data: bytes, size: int, name: str) -> bytes:
     if len(data) != size:
-        raise MalformedMessage(f"{name} has the wrong length")
+        raise MalformedMessage(f"{name} has the wrong length.")
     return data
 
 
@@ -107,12 +107,17 @@ def _flag(type_: int, name: str) -> Attribute[None]:
 
 
 def _data(type_: int, name: str, low: int = 0, high: int = 65535) -> Attribute[bytes]:
+    def pack(value: bytes, _: bytes) -> bytes:
+        if not low <= len(value) <= high:
+            raise ValueError(f"{name} has the wrong length")
+        return value
+
     def unpack(data: bytes, _: bytes) -> bytes:
         if not low <= len(data) <= high:
-            raise MalformedMessage(f"{name} has the wrong length")
+            raise MalformedMessage(f"{name} has the wrong length.")
         return data
 
-    return Attribute(type_, name, lambda value, _: value, unpack)
+    return Attribute(type_, name, pack, unpack)
 
 
 def _text(type_: int, name: str, limit: int) -> Attribute[str]:
@@ -124,11 +129,11 @@ def _text(type_: int, name: str, limit: int) -> Attribute[str]:
 
     def unpack(data: bytes, _: bytes) -> str:
         if len(data) > limit:
-            raise MalformedMessage(f"{name} is too long")
+            raise MalformedMessage(f"{name} is too long.")
         try:
             return data.decode()
         except UnicodeDecodeError:
-            raise MalformedMessage(f"{name} is not UTF-8") from None
+            raise MalformedMessage(f"{name} is not UTF-8.") from None
 
     return Attribute(type_, name, pack, unpack)
 
@@ -144,7 +149,7 @@ def _pack_address(value: Address, mask: bytes) -> bytes:
 
 def _unpack_address(data: bytes, mask: bytes, name: str) -> Address:
     if len(data) < 4 or (data[1], len(data)) not in ((IPV4, 8), (IPV6, 20)):
-        raise MalformedMessage(f"{name} is not an address")
+        raise MalformedMessage(f"{name} is not an address.")
     port = int.from_bytes(_xor(data[2:4], mask[:2]), "big")
     return Address(str(ipaddress.ip_address(_xor(data[4:], mask[: len(data) - 4]))), port)
 
@@ -173,10 +178,10 @@ def _pack_error(value: ErrorCode, _: bytes) -> bytes:
 
 def _unpack_error(data: bytes, _: bytes) -> ErrorCode:
     if not 4 <= len(data) <= 4 + 763:
-        raise MalformedMessage("ERROR-CODE has the wrong length")
+        raise MalformedMessage("ERROR-CODE has the wrong length.")
     hundreds, number = data[2] & 0x07, data[3]
     if not 3 <= hundreds <= 6 or number > 99:
-        raise MalformedMessage("ERROR-CODE is out of range")
+        raise MalformedMessage("ERROR-CODE is out of range.")
     return ErrorCode(hundreds * 100 + number, data[4:].decode(errors="replace"))
 
 
@@ -191,7 +196,7 @@ def _unpack_address_error(data: bytes, tid: bytes) -> tuple[int, ErrorCode]:
 
 def _unpack_types(data: bytes, _: bytes) -> tuple[int, ...]:
     if len(data) % 2 or len(data) > 256:
-        raise MalformedMessage("UNKNOWN-ATTRIBUTES has the wrong length")
+        raise MalformedMessage("UNKNOWN-ATTRIBUTES has the wrong length.")
     return struct.unpack(f"!{len(data) // 2}H", data)
 
 
@@ -205,10 +210,10 @@ def _unpack_algorithms(data: bytes, _: bytes) -> tuple[PasswordAlgorithm, ...]:
     at = 0
     while at < len(data):
         if len(data) - at < 4 or len(found) == 16:
-            raise MalformedMessage("PASSWORD-ALGORITHMS is malformed")
+            raise MalformedMessage("PASSWORD-ALGORITHMS is malformed.")
         algorithm, size = struct.unpack_from("!HH", data, at)
         if len(data) - at - 4 < size:
-            raise MalformedMessage("PASSWORD-ALGORITHMS is malformed")
+            raise MalformedMessage("PASSWORD-ALGORITHMS is malformed.")
         found.append(PasswordAlgorithm(algorithm, data[at + 4 : at + 4 + size]))
         at += 4 + size + (-size % 4)
     return tuple(found)
@@ -217,7 +222,7 @@ def _unpack_algorithms(data: bytes, _: bytes) -> tuple[PasswordAlgorithm, ...]:
 def _unpack_algorithm(data: bytes, tid: bytes) -> PasswordAlgorithm:
     found = _unpack_algorithms(data, tid)
     if len(found) != 1:
-        raise MalformedMessage("PASSWORD-ALGORITHM is malformed")
+        raise MalformedMessage("PASSWORD-ALGORITHM is malformed.")
     return found[0]
 
 

@@ -10,8 +10,10 @@ _COOKIE = b"\x21\x12\xa4\x42"
 
 
 def channel_data(channel: int, payload: bytes, *, padded: bool = False) -> bytes:
-    """One ChannelData message; `padded` to four bytes for a stream."""
+    """One ChannelData message; `padded` to four bytes for a stream. Raises ValueError over 65535 bytes."""
     size = len(payload)
+    if size > 65535:
+        raise ValueError("the payload is too long")
     head = (channel << 16 | size).to_bytes(4, "big")
     return head + payload + bytes(-size % 4) if padded else head + payload
 
@@ -19,10 +21,10 @@ def channel_data(channel: int, payload: bytes, *, padded: bool = False) -> bytes
 def parse_channel_data(data: bytes) -> tuple[int, bytes]:
     """The channel and the payload of a ChannelData message; padding is allowed. Raises MalformedMessage."""
     if len(data) < 4 or not 0x40 <= data[0] <= 0x4F:
-        raise MalformedMessage("not ChannelData")
+        raise MalformedMessage("These bytes are not ChannelData.")
     size = data[2] << 8 | data[3]
     if len(data) < 4 + size:
-        raise MalformedMessage("truncated ChannelData")
+        raise MalformedMessage("ChannelData is cut short.")
     return data[0] << 8 | data[1], data[4 : 4 + size]
 
 
@@ -50,12 +52,12 @@ class StreamFramer:
             if kind == 0:
                 total = used = 20 + size
                 if size % 4 or not _COOKIE.startswith(buffer[at + 4 : at + 8]):
-                    raise MalformedMessage("the stream is not TURN")
+                    raise MalformedMessage("The stream is not TURN.")
             elif 0x40 <= buffer[at] <= 0x4F:
                 used = 4 + size
                 total = used + (-size % 4)
             else:
-                raise MalformedMessage("the stream is not TURN")
+                raise MalformedMessage("The stream is not TURN.")
             if len(buffer) - at < total:
                 break
             messages.append(bytes(buffer[at : at + used]))

@@ -95,22 +95,28 @@ class Message:
         Args:
             key: adds MESSAGE-INTEGRITY (or, with `sha256`, MESSAGE-INTEGRITY-SHA256) under this key.
             fingerprint: adds FINGERPRINT.
+
+        Raises:
+            ValueError: a value does not fit its attribute, or all of them one message.
         """
         parts = [b""]
         for attribute, value in self.attributes:
-            data = attribute.pack(value, self.transaction_id)
-            parts.append(struct.pack("!HH", attribute.type, len(data)) + data + bytes(-len(data) % 4))
+            try:
+                data = attribute.pack(value, self.transaction_id)
+                parts.append(struct.pack("!HH", attribute.type, len(data)) + data + bytes(-len(data) % 4))
+            except (OverflowError, struct.error):
+                raise ValueError(f"the value of {attribute} is out of range") from None
         body = b"".join(parts)
+        size = 32 if sha256 else 20
+        if len(body) + (4 + size if key is not None else 0) + 8 * fingerprint > 65535:
+            raise ValueError("the message is too long")
         if key is not None:
             mac = MESSAGE_INTEGRITY_SHA256 if sha256 else MESSAGE_INTEGRITY
-            size = 32 if sha256 else 20
             digest = hmac.digest(key, self._header(len(body) + 4 + size) + body, "sha256" if sha256 else "sha1")
             body += struct.pack("!HH", mac.type, size) + digest
         if fingerprint:
             crc = binascii.crc32(self._header(len(body) + 8) + body) ^ _FINGERPRINT_XOR
             body += struct.pack("!HHI", FINGERPRINT.type, 4, crc)
-        if len(body) > 65535:
-            raise ValueError("the message is too long")
         return self._header(len(body)) + body
 
     def _header(self, size: int) -> bytes:
@@ -150,11 +156,11 @@ def decode(data: bytes) -> Message:
     What follows MESSAGE-INTEGRITY is ignored, but for the stronger integrity and the fingerprint (section 14.5).
     """
     if not is_stun(data):
-        raise MalformedMessage("not a STUN message")
+        raise MalformedMessage("These bytes are not a STUN message.")
     word = data[0] << 8 | data[1]
     method = _METHODS.get((word & 0x3E00) >> 2 | (word & 0x00E0) >> 1 | (word & 0x000F))
     if method is None:
-        raise MalformedMessage("unknown STUN method")
+        raise MalformedMessage("The STUN method is unknown.")
     transaction_id = data[8:HEADER_SIZE]
 
     attributes: list[tuple[Attribute[Any], Any]] = []
@@ -164,21 +170,21 @@ def decode(data: bytes) -> Message:
     at = HEADER_SIZE
     end = len(data)
     count = 0
-    while at < end:
+    while at < end:  # both are multiples of four, so a header of four bytes and the padding always fit
         count += 1
-        if count > MAX_ATTRIBUTES or end - at < 4:
-            raise MalformedMessage("malformed attributes")
+        if count > MAX_ATTRIBUTES:
+            raise MalformedMessage("A STUN message has too many attributes.")
         type_ = data[at] << 8 | data[at + 1]
         size = data[at + 2] << 8 | data[at + 3]
         value_at = at + 4
         if end - value_at < size:
-            raise MalformedMessage("truncated attribute")
+            raise MalformedMessage("An attribute is cut short.")
         following = value_at + size + (-size % 4)
         attribute = BY_TYPE.get(type_)
         if attribute is FINGERPRINT:
             value = FINGERPRINT.unpack(data[value_at : value_at + size], transaction_id)
             if following != end or value != binascii.crc32(data[:at]) ^ _FINGERPRINT_XOR:
-                raise MalformedMessage("wrong FINGERPRINT")
+                raise MalformedMessage("The FINGERPRINT is wrong.")
             attributes.append((FINGERPRINT, value))
         elif sealed == 0 or (sealed == 1 and attribute is MESSAGE_INTEGRITY_SHA256):
             if attribute is None:
@@ -190,8 +196,6 @@ def decode(data: bytes) -> Message:
                     integrity_at = at
                     sealed = 1 if attribute is MESSAGE_INTEGRITY else 2
         at = following
-    if at != end:
-        raise MalformedMessage("truncated padding")
     return Message(
         method, _CLASSES[word & 0x0110], transaction_id, tuple(attributes), tuple(unknown), data, integrity_at
     )
@@ -199,8 +203,9 @@ def decode(data: bytes) -> Message:
 
 def long_term_key(username: str, realm: str, password: str, *, sha256: bool = False) -> bytes:
     """The key of the long-term credential mechanism (RFC 8489 sections 9.2.2 and 18.5.1)."""
-    text = f"{username}:{opaque_string(realm)}:{opaque_string(password)}".encode()
-    return hashlib.sha256(text).digest() if sha256 else hashlib.md5(text, usedforsecurity=False).digest()
+    text = f"{username}:{opaque_string(realm)}:{opaque_string(password)}"
+    data = text.encode(errors="surrogatepass")  # an encoding error would quote the password
+    return hashlib.sha256(data).digest() if sha256 else hashlib.md5(data, usedforsecurity=False).digest()
 
 
 def opaque_string(text: str) -> str:

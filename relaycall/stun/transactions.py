@@ -63,7 +63,8 @@ class _Transaction:
     sent: float = 0.0
     interval: float = 0.0
     again: float = 0.0
-    authenticated: bool = False
+    key: bytes | None = None  # what it was sent with; None for without authentication
+    nonce: str = ""
     nonces: int = 0
 
 
@@ -130,7 +131,7 @@ class Transactions:
             self.dropped["unexpected_response"] += 1
             return
         self.answered = True
-        authentic = transaction.authenticated and self.key is not None and message.verify(self.key)
+        authentic = transaction.key is not None and message.verify(transaction.key)
         if message.kind is Class.SUCCESS:
             self._success(transaction, message, authentic, now)
         else:
@@ -151,10 +152,13 @@ class Transactions:
         if error is None:
             self.dropped["malformed"] += 1
             return
-        if error.code in (401, 438) and self._take_nonce(message, transaction, error.code):
+        if error.code in (401, 438) and self._may_retry(message, transaction, error.code):
             del self._open[message.transaction_id]
-            transaction.nonces += 1
-            self._transmit(transaction, now)
+            if self._take_nonce(message):
+                transaction.nonces += 1
+                self._transmit(transaction, now)
+            else:
+                transaction.refused(RelayLied(self.relay, "its list of password algorithms was removed"), now)
             return
         if self.trusted and not authentic and error.code not in (401, 438, 441):
             self.dropped["unauthenticated"] += 1  # the retransmissions go on
@@ -166,16 +170,24 @@ class Transactions:
             reported = _REPORTED.get(error.code, RelayServerError)
             transaction.refused(reported(self.relay, f"code {error.code}"), now)
 
-    def _take_nonce(self, message: Message, transaction: _Transaction, code: int) -> bool:
-        """Take over realm and nonce. False when there is nothing new to try."""
-        realm, nonce = message.get(a.REALM), message.get(a.NONCE)
+    def _may_retry(self, message: Message, transaction: _Transaction, code: int) -> bool:
+        """Whether this 401 or 438 gives something new to try."""
+        nonce = message.get(a.NONCE)
         if self.username is None or self.password is None or nonce is None or transaction.nonces >= MAX_NONCES:
             return False
-        if transaction.authenticated and (nonce == self._nonce or (code == 401 and not self.trusted)):
-            return False  # the server has seen our credentials and says no
+        if transaction.key is None:
+            return True
+        # Otherwise the server has seen our credentials and says no.
+        return nonce != transaction.nonce and (code == 438 or self.trusted)
+
+    def _take_nonce(self, message: Message) -> bool:
+        """Take over realm and nonce. False if somebody weakened them on the way (RFC 8489, section 9.2.1)."""
+        realm, nonce = message.get(a.REALM), message.get(a.NONCE)
         algorithms = message.get(a.PASSWORD_ALGORITHMS) or ()
+        assert nonce is not None and self.username is not None
+        assert self.password is not None
         if not algorithms and _announces_algorithms(nonce):
-            return False  # somebody took the list out on the way (RFC 8489, section 9.2.1)
+            return False
         self._algorithms = algorithms if any(entry.algorithm == 2 for entry in algorithms) else ()
         self._realm, self._nonce = self._realm if realm is None else realm, nonce
         self.key = long_term_key(self.username, self._realm, self.password.reveal(), sha256=bool(self._algorithms))
@@ -190,7 +202,7 @@ class Transactions:
             if self._algorithms:
                 chosen = next(entry for entry in self._algorithms if entry.algorithm == 2)
                 attributes += [a.PASSWORD_ALGORITHMS(self._algorithms), a.PASSWORD_ALGORITHM(chosen)]
-        transaction.authenticated = self.key is not None
+        transaction.key, transaction.nonce = self.key, self._nonce
         transaction.data = Message(transaction.method, Class.REQUEST, tid, attributes).encode(
             self.key, sha256=bool(self._algorithms)
         )

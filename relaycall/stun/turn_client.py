@@ -38,7 +38,7 @@ from relaycall.stun.address import IPV4, Address, is_public_unicast
 from relaycall.stun.framing import CHANNEL_MIN
 from relaycall.stun.message import Class, Message, Method, decode
 from relaycall.stun.transactions import Pairs, Transactions
-from relaycall.stun.turn_events import Allocated, Closed, Event, Failed, PeerRefused, Suspected
+from relaycall.stun.turn_events import Allocated, Answered, Closed, Event, Failed, PeerRefused, Suspected
 
 UDP = 17  # REQUESTED-TRANSPORT: the protocol between relay and peer
 
@@ -50,6 +50,7 @@ VERIFY_DEADLINE = 2.0
 CLOSE_DEADLINE = 1.0
 MAX_PEERS = 64  # at a time
 MAX_CHANNELS = 4096  # ever; a channel is not used for a second peer (RFC 8656, section 12)
+MAX_PAYLOAD = 65000  # bytes, so that every header's length field holds it
 
 
 _LOSSES: dict[type[RelayError], str] = {
@@ -129,9 +130,10 @@ class TurnClient:
         self._transactions = Transactions(relay, username, password, random, reliable)
         self._peers: dict[Address, _Peer] = {}
         self._channels: dict[int, Address] = {}
-        self._channels_used = 0
+        self._numbers: dict[Address, int] = {}
         self._refresh_at = float("inf")
         self._verifying = False
+        self._pinged: tuple[bytes, float] | None = None
 
     @property
     def outgoing(self) -> deque[bytes]:
@@ -155,6 +157,12 @@ class TurnClient:
             Method.ALLOCATE, wanted, now, ALLOCATE_DEADLINE, self._allocated, self._not_allocated
         )
 
+    def ping(self, now: float) -> None:
+        """Ask for nothing but an answer (Binding, RFC 8489, section 3), once. It comes as `Answered`, or never."""
+        tid = self._random(12)
+        self._pinged = tid, now
+        self.outgoing.append(Message(Method.BINDING, Class.REQUEST, tid, []).encode())
+
     def add_peer(self, peer: Address, now: float) -> None:
         """Bind a channel to this peer, so that packets pass both ways. Adding it again does nothing.
 
@@ -162,10 +170,11 @@ class TurnClient:
         """
         if peer in self._peers or self.state is not State.ALLOCATED:
             return
-        if peer.family != self._family or len(self._peers) >= MAX_PEERS or self._channels_used >= MAX_CHANNELS:
+        full = len(self._peers) >= MAX_PEERS or (peer not in self._numbers and len(self._numbers) >= MAX_CHANNELS)
+        if peer.family != self._family or full:
             raise ValueError("this peer cannot be added")
-        channel = CHANNEL_MIN + self._channels_used
-        self._channels_used += 1
+        # A peer that comes back gets its channel back: the relay may still have it bound.
+        channel = self._numbers.setdefault(peer, CHANNEL_MIN + len(self._numbers))
         self._peers[peer] = _Peer(channel)
         self._channels[channel] = peer
         self._bind(peer, now)
@@ -179,8 +188,11 @@ class TurnClient:
     def frame(self, peer: Address, data: bytes) -> bytes:
         """The message that carries `data` to `peer`; a stream's socket pads it.
 
-        Raises KeyError for a peer that was not added: packets go to named peers or nowhere.
+        Raises KeyError for a peer that was not added: packets go to named peers or nowhere; and ValueError beyond
+        65,000 bytes.
         """
+        if len(data) > MAX_PAYLOAD:
+            raise ValueError("the packet is too long")
         head = self._peers[peer].head
         if head:
             return (head | len(data)).to_bytes(4, "big") + data
@@ -205,6 +217,9 @@ class TurnClient:
             return self._indication(message)
         if message.kind is Class.REQUEST:
             self.dropped["request"] += 1
+        elif self._pinged is not None and message.transaction_id == self._pinged[0]:
+            self.events.append(Answered(now - self._pinged[1]))
+            self._pinged = None
         else:
             self._transactions.receive(message, now)
         return None
@@ -277,7 +292,7 @@ class TurnClient:
             self.events.append(Allocated(relayed, self._keep_for(message, now), rtt))
 
     def _not_allocated(self, error: RelayError, _now: float) -> None:
-        if isinstance(error, RelayTimeout) and self.dropped["malformed"] and not self._transactions.answered:
+        if isinstance(error, RelayTimeout) and self.dropped.total() and not self._transactions.answered:
             error = RelayNotTurn(self._relay)
         self._fail(error)
 

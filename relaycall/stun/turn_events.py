@@ -40,8 +40,15 @@ class PeerRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The relay answered a ping after `rtt` seconds. It is not authenticated: nothing but time is learnt from it."""
+
+    rtt: float
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The allocation was deleted, or the second for doing so is over."""
 
 
-Event = Allocated | Failed | Suspected | PeerRefused | Closed
+Event = Allocated | Answered | Failed | Suspected | PeerRefused | Closed
