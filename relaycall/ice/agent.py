@@ -81,6 +81,7 @@ class Agent:
     _remote_pwd: bytes = field(default=b"", init=False, repr=False)
     _tie_breaker: int = field(default=0, init=False, repr=False)
     _nomination: int = field(default=1, init=False, repr=False)
+    _latest: int = field(default=-1, init=False, repr=False)
     _settled_at: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -167,9 +168,7 @@ class Agent:
                 pair.to("expired")
                 ailing = True
             if now >= pair.next_check:
-                if pair.state is PairState.VALID and pair.last_sent > pair.last_answer and pair.outstanding:
-                    pair.missed += 1
-                    ailing = True
+                ailing |= pair.state is PairState.VALID and pair.count_missed(now) > 0
                 self._check(pair, now)
         if ailing:
             self._reconsider(now)
@@ -191,7 +190,7 @@ class Agent:
         if self.controlling and self.selected in (None, pair):
             attributes += [a.USE_CANDIDATE(None), a.NOMINATION(self._nomination)]
         message = Message(Method.BINDING, Class.REQUEST, tid, attributes)
-        pair.check_sent(tid, now)
+        pair.check_sent(tid, now, self.controlling)
         self.outgoing.append((pair.local, pair.remote, message.encode(self._remote_pwd, fingerprint=True)))
         pair.next_check = now + self._interval(pair, now)
 
@@ -215,8 +214,9 @@ class Agent:
             if number is None:  # a peer without numbers: its latest word counts
                 number = 0
                 for other in self.pairs.values():
-                    other.nomination = min(other.nomination, -1)
+                    other.nomination = -1
             pair.nomination = max(pair.nomination, number)
+            self._latest = max(self._latest, number)
             self._follow(pair)
         if pair.state is PairState.CHECKING and now - pair.last_sent >= FIRST_INTERVALS[0] / 2:
             self._check(pair, now)  # triggered (RFC 8445, section 7.3.1.4): the peer's permission is there now
@@ -248,10 +248,11 @@ class Agent:
             self.dropped["unauthenticated"] += 1
             return
         if message.kind is Class.ERROR:
-            del pair.outstanding[message.transaction_id]
+            check = pair.outstanding.pop(message.transaction_id)
             error = message.get(a.ERROR_CODE)
             if error is not None and error.code == 487:
-                self._switch_role(now)
+                if check.controlling == self.controlling:  # else the role was switched since
+                    self._switch_role(now)
                 pair.next_check = now
             return
         if not pair.check_answered(message.transaction_id, now, CONSENT):
@@ -267,11 +268,13 @@ class Agent:
     # --- choosing -----------------------------------------------------------------------------------------------------
 
     def _follow(self, pair: Pair) -> None:
-        """Controlled: take the pair with the highest nomination once it is valid; the first one on a tie."""
+        """Controlled: take the pair of the latest nomination once it is valid; the first one on a tie."""
         current = self.selected
-        if pair.state is not PairState.VALID or pair is current:
+        if pair.state is not PairState.VALID or pair is current or pair.nomination < self._latest:
             return
-        if current is None or pair.nomination > current.nomination or not current.healthy:
+        if current is not None and current.healthy and not pair.healthy:
+            return  # followed with its next answer
+        if current is None or pair.nomination > current.nomination:
             self._select(pair)
 
     def _reconsider(self, now: float) -> None:
@@ -317,9 +320,8 @@ class Agent:
         return (pair.local != current.local) + (pair.remote.host != current.remote.host)
 
     def _select(self, pair: Pair) -> None:
-        if pair is not self.selected:
-            self.selected = pair
-            self.events.append(Selected(pair.local, pair.remote))
+        self.selected = pair
+        self.events.append(Selected(pair.local, pair.remote))
 
     # --- the set of pairs ---------------------------------------------------------------------------------------------
 

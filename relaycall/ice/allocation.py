@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from relaycall.errors import RelayBusy, RelayError, RelayRefused, RelayTimeout, RelayUnreachable
+from relaycall.errors import (
+    RelayBusy,
+    RelayError,
+    RelayLost,
+    RelayNotTurn,
+    RelayRefused,
+    RelayTimeout,
+    RelayUnreachable,
+)
 from relaycall.ice.sockets import RelaySocket, connect, resolve
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import IPV4, Address
 from relaycall.stun.turn_client import State, TurnClient
-from relaycall.stun.turn_events import Allocated, Event, Failed, PeerRefused, Suspected
+from relaycall.stun.turn_events import Allocated, Answered, Event, Failed, PeerRefused, Suspected
 
 ALLOCATE_TIMEOUT = 4.8  # seconds, names, TCP, TLS and all: whatever is wrong is known within five
 _SILENT = RelayTimeout, RelayRefused, RelayUnreachable
 STAGGER = 0.25  # seconds between attempts at a relay's addresses (RFC 8305, section 5)
 CLOSE_TIMEOUT = 1.2  # seconds
+
+SocketAddress = tuple[int, tuple[object, ...]]  # family and sockaddr, as the socket module has them
 
 
 class Allocation:
@@ -28,10 +39,13 @@ class Allocation:
         relayed: the address on the relay that peers send to.
         lifetime: seconds granted, clamped to 60 to 3600.
         rtt: round trip to the relay in seconds, as the authenticated Allocate measured it.
+        error: why the allocation is gone; None while it stands and when it was closed.
         on_packet: called with (peer, payload, now) for each packet from an added peer; no task, no queue.
         on_lost: called once with the error when the allocation is gone.
         on_suspected: called with the error when the network reports the relay unreachable; it is being asked.
         on_peer_refused: called with (peer, error) when the relay forbids a peer.
+        on_answered: if set from the start, a Binding request goes ahead of the Allocate, and this is called with the
+            seconds until its answer; that is not authenticated.
     """
 
     relayed: Address
@@ -40,10 +54,12 @@ class Allocation:
 
     def __init__(self, server: RelayServer, family: int, *, laboratory: bool) -> None:
         self.server = server
+        self.error: RelayError | None = None
         self.on_packet: Callable[[Address, bytes, float], None] | None = None
         self.on_lost: Callable[[RelayError], None] | None = None
         self.on_suspected: Callable[[RelayError], None] | None = None
         self.on_peer_refused: Callable[[Address, RelayError], None] | None = None
+        self.on_answered: Callable[[float], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._client = TurnClient(
             relay=server.name,
@@ -87,11 +103,11 @@ class Allocation:
 
     def send(self, peer: Address, data: bytes) -> None:
         """Send to an added peer through the relay, now or never. Does nothing once the allocation is gone."""
-        if self._socket is not None and self.alive:
+        if self._socket is not None:
             try:
                 framed = self._client.frame(peer, data)
             except KeyError:
-                return  # the relay refused this peer
+                return  # the relay refused this peer; or the allocation is gone, and every peer with it
             self._socket.send(framed)
 
     async def close(self) -> None:
@@ -105,10 +121,15 @@ class Allocation:
             self.abort()
 
     def abort(self) -> None:
-        """Close the socket at once and leave the allocation to expire."""
+        """Close the socket at once. The relay is told to delete the allocation, but not waited for.
+
+        Over UDP, what it grants after that stays until it expires.
+        """
+        self._client.close(self._loop.time())
+        self._flush()
         if self._timer is not None:
             self._timer.cancel()
-        self.on_packet = self.on_lost = self.on_suspected = self.on_peer_refused = None
+        self.on_packet = self.on_lost = self.on_suspected = self.on_peer_refused = self.on_answered = None
         for future in (self._granted, self._closed):
             future.cancel()
         if self._socket is not None:
@@ -118,9 +139,15 @@ class Allocation:
         """Connect and allocate. Raises RelayError."""
         self._socket = await connect(self.server, family, sockaddr, self._receive, self._lost)
         self._client.local = self._socket.local
-        self._client.start(self._loop.time())
-        self._pump()
-        await self._granted
+        if self._client.state is State.NEW:  # else what came right behind the TLS handshake has ended it
+            if self.on_answered is not None:
+                self._client.ping(self._loop.time())
+            self._client.start(self._loop.time())
+            self._pump()
+        try:
+            await self._granted
+        except RelayLost as error:
+            raise RelayNotTurn(self.server.name, error.detail) from None
 
     def _receive(self, data: bytes, now: float) -> None:
         packet = self._client.receive(data, now)
@@ -139,12 +166,16 @@ class Allocation:
         self._client.handle_timeout(self._loop.time())
         self._pump()
 
-    def _pump(self) -> None:
-        client, sock = self._client, self._socket
-        while client.outgoing:
-            data = client.outgoing.popleft()
+    def _flush(self) -> None:
+        outgoing, sock = self._client.outgoing, self._socket
+        while outgoing:
+            data = outgoing.popleft()
             if sock is not None:
                 sock.send(data)
+
+    def _pump(self) -> None:
+        client = self._client
+        self._flush()
         while client.events:
             self._happened(client.events.popleft())
         at = client.next_timeout()
@@ -165,12 +196,17 @@ class Allocation:
             case Suspected(error=error):
                 if self.on_suspected is not None:
                     self.on_suspected(error)
+            case Answered(rtt=rtt):
+                if self.on_answered is not None:
+                    self.on_answered(rtt)
             case PeerRefused(peer=peer, error=error):
                 if self.on_peer_refused is not None:
                     self.on_peer_refused(peer, error)
             case Failed(error=error):
+                self.error = error
                 if not self._granted.done():
                     self._granted.set_exception(error)
+                    self._granted.exception()  # whoever waits may have been cancelled
                 elif self.on_lost is not None:
                     self.on_lost(error)
                 if not self._closed.done():
@@ -181,7 +217,13 @@ class Allocation:
 
 
 async def allocate(
-    server: RelayServer, *, family: int = IPV4, laboratory: bool = False, timeout: float = ALLOCATE_TIMEOUT
+    server: RelayServer,
+    *,
+    family: int = IPV4,
+    laboratory: bool = False,
+    timeout: float = ALLOCATE_TIMEOUT,
+    addresses: Sequence[SocketAddress] = (),
+    on_answered: Callable[[float], None] | None = None,
 ) -> Allocation:
     """Allocate a relayed address.
 
@@ -193,32 +235,49 @@ async def allocate(
         family: 0x01 or 0x02, the family of the relayed address (RFC 8656, section 18.8).
         laboratory: accept relayed addresses that are not public.
         timeout: seconds, for everything.
+        addresses: of the relay, if they are known, as `resolve` gives them.
+        on_answered: see `Allocation`.
 
     Raises:
         RelayError: by type, why there is none.
     """
+    loop = asyncio.get_running_loop()
+    until = loop.time() + timeout
+    targets = list(addresses)
+    if not targets:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                targets = await resolve(server)
+    if not targets:
+        raise RelayTimeout(server.name, "its name was still being looked up")
+    attempts = [
+        asyncio.ensure_future(_attempt(server, target, family, laboratory, STAGGER * index, on_answered))
+        for index, target in enumerate(targets)
+    ]
+    allocation: Allocation | None = None
     try:
-        async with asyncio.timeout(timeout):
-            attempts = [
-                asyncio.ensure_future(_attempt(server, *target, family, laboratory, STAGGER * index))
-                for index, target in enumerate(await resolve(server))
-            ]
-            try:
-                return await _first(attempts)
-            finally:
-                await _give_up(attempts)
-    except TimeoutError:
-        raise RelayTimeout(server.name) from None
+        allocation = await _first(attempts, until)
+    finally:
+        _give_up(attempts, allocation)
+    if allocation is None:
+        raise _reason(server, attempts)
+    return allocation
 
 
 async def _attempt(
-    server: RelayServer, family: int, sockaddr: tuple[object, ...], relayed: int, laboratory: bool, delay: float
+    server: RelayServer,
+    address: SocketAddress,
+    family: int,
+    laboratory: bool,
+    delay: float,
+    on_answered: Callable[[float], None] | None,
 ) -> Allocation:
     await asyncio.sleep(delay)
     for last in (False, False, True):
-        allocation = Allocation(server, relayed, laboratory=laboratory)
+        allocation = Allocation(server, family, laboratory=laboratory)
+        allocation.on_answered = on_answered
         try:
-            await allocation._open(family, sockaddr)
+            await allocation._open(*address)
         except RelayBusy:
             allocation.abort()
             if last:
@@ -231,23 +290,30 @@ async def _attempt(
     raise AssertionError("unreachable")
 
 
-async def _first(attempts: list[asyncio.Task[Allocation]]) -> Allocation:
-    """The first that succeeds. If none does: the error of a relay that answered, rather than of one that did not."""
+async def _first(attempts: list[asyncio.Task[Allocation]], until: float) -> Allocation | None:
+    """The first that succeeds in time."""
     pending: set[asyncio.Task[Allocation]] = set(attempts)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+    loop = asyncio.get_running_loop()
+    while pending and (left := until - loop.time()) > 0:
+        done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             if task.exception() is None:
                 return task.result()
-    errors = [error for task in attempts if isinstance(error := task.exception(), RelayError)]
-    raise next((error for error in errors if not isinstance(error, _SILENT)), errors[0])
+    return None
 
 
-async def _give_up(attempts: list[asyncio.Task[Allocation]]) -> None:
-    winner = next((task for task in attempts if task.done() and not task.cancelled() and not task.exception()), None)
+def _give_up(attempts: list[asyncio.Task[Allocation]], winner: Allocation | None) -> None:
+    """End the attempts that are under way, and what the others have won. Nothing is awaited: it could be cancelled."""
     for task in attempts:
-        task.cancel()
-    for task in attempts:
-        await asyncio.wait([task])
-        if task is not winner and not task.cancelled() and task.exception() is None:
+        if not task.done():
+            task.cancel()
+        elif not task.cancelled() and task.exception() is None and task.result() is not winner:
             task.result().abort()
+
+
+def _reason(server: RelayServer, attempts: list[asyncio.Task[Allocation]]) -> RelayError:
+    """Why there is none: the error of an address that answered, rather than of one that did not."""
+    errors = [task.exception() for task in attempts if task.done()]
+    known = [error if isinstance(error, RelayError) else RelayError(server.name) for error in errors]
+    known.append(RelayTimeout(server.name))
+    return next((error for error in known if not isinstance(error, _SILENT)), known[0])

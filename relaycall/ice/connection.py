@@ -29,6 +29,7 @@ from relaycall.stun.address import IPV4, Address
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0  # seconds
+MAX_PACKET = 1500  # bytes; sockets and relays on the way are made for no more
 _ICE_CHARS = string.ascii_letters + string.digits
 
 
@@ -76,11 +77,12 @@ class Connection:
         self._allocations: dict[int, Allocation] = {}
         self._candidates: dict[int, Candidate] = {}
         self._remotes: list[Candidate] = []
+        self._gathering = asyncio.Lock()
+        self._stop: asyncio.Future[None] = self._loop.create_future()
         self._connected: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._path: tuple[Allocation, Address] | None = None
-        self._receiver: Callable[[bytes], None] | None = None
         self._queue = PacketQueue()
         self._closing: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -122,18 +124,18 @@ class Connection:
 
         Raises:
             NoRelay: not one could be used; it holds the reason for each.
+            CallClosed: the connection is closed, or was meanwhile.
         """
-        if self._allocations or self._closing is not None:
-            return
-        allocations, self.failures = await gather(self._servers, self._families, laboratory=self._laboratory)
-        if self._ended.done():  # closed meanwhile
-            for allocation in allocations.values():
-                allocation.abort()
-            raise CallClosed
-        for index, allocation in allocations.items():
-            self._use(index, allocation)
-        if not self._allocations:
-            raise NoRelay(self.failures)
+        async with self._gathering:
+            if self._closing is not None:
+                raise CallClosed
+            if self._allocations:
+                return
+            allocations, self.failures = await gather(self._servers, self._families, self._laboratory, self._stop)
+            for index, allocation in allocations.items():
+                self._use(index, allocation)
+            if not self._allocations:
+                raise NoRelay(self.failures)
 
     def _use(self, index: int, allocation: Allocation) -> None:
         self._allocations[index] = allocation
@@ -165,7 +167,7 @@ class Connection:
 
     def add_remote(self, address: Address, remote_priority: int) -> None:
         """Add one of the peer's relayed addresses, already checked. Raises RecordRefused for a fifth."""
-        if any(known.address == address for known in self._remotes):
+        if self._closing is not None or any(known.address == address for known in self._remotes):
             return
         if len(self._remotes) >= MAX_CANDIDATES:
             raise RecordRefused(f"more than {MAX_CANDIDATES} candidates")
@@ -184,10 +186,11 @@ class Connection:
         Raises:
             NoPath: no pair carried packets in that time.
             RelayForbiddenPeer: our relays forbid every relay of the peer.
+            NoRelay: every relay was lost.
             CallClosed: the connection was closed meanwhile, or has no allocation.
         """
         if self._closing is not None or not self._allocations:
-            raise CallClosed
+            raise self.error or CallClosed()
         if self.remote_username is None or self.remote_password is None:
             raise RecordRefused("it has no ICE credentials")
         if self._connected is None:
@@ -211,7 +214,7 @@ class Connection:
     # --- packets ------------------------------------------------------------------------------------------------------
 
     def send_packet(self, data: bytes) -> None:
-        """Send to the peer over the selected path, now or never: dropped and counted while there is none.
+        """Send to the peer over the selected path, now or never: dropped and counted without one, and if too long.
 
         Raises:
             CallClosed: after `close`.
@@ -221,12 +224,17 @@ class Connection:
             if self._closing is not None:
                 raise CallClosed
             self._dropped["no_path"] += 1
-            return
-        path[0].send(path[1], data)
+        elif len(data) > MAX_PACKET:
+            self._dropped["too_long"] += 1
+        else:
+            path[0].send(path[1], data)
 
     def set_receiver(self, receiver: Callable[[bytes], None] | None) -> None:
-        """Have `receiver(packet)` called for each packet that is not STUN, in place of queueing it for `recv`."""
-        self._receiver = receiver
+        """Have `receiver(packet)` called for each packet that is not STUN, in place of queueing it for `recv`.
+
+        Those that came before are handed to it at once.
+        """
+        self._queue.set_receiver(receiver)
 
     async def send(self, data: bytes) -> None:
         """`send_packet`, in aioice's shape. Raises ConnectionError (CallClosed) after `close`."""
@@ -239,10 +247,7 @@ class Connection:
     def _packet(self, local: int, peer: Address, data: bytes, now: float) -> None:
         first = data[0] if data else 255
         if 128 <= first < 192 or 20 <= first < 64:  # SRTP, DTLS (RFC 7983)
-            if self._receiver is not None:
-                self._receiver(data)
-            else:
-                self._queue.put(data)
+            self._queue.put(data)
         elif first < 4:
             self._agent.receive(local, peer, data, now)
             self._pump()
@@ -252,9 +257,9 @@ class Connection:
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def _allocation_lost(self, index: int, error: RelayError) -> None:
-        allocation = self._allocations.pop(index, None)
-        if allocation is None:
+        if self._closing is not None:
             return
+        allocation = self._allocations.pop(index)
         allocation.abort()
         self._candidates.pop(index, None)
         self.failures.append(error)
@@ -280,11 +285,9 @@ class Connection:
 
     def _fail(self, error: RelaycallError) -> None:
         """Nothing is left: whoever waits for the path is told, and the connection closes."""
-        self.error = self.error or error
-        if self._connected is not None and not self._connected.done():
-            self._connected.set_exception(error)
-            self._connected.exception()  # connect() may have given up before
-        self._begin_close()
+        if self._closing is None:
+            self.error = error
+            self._begin_close()
 
     def _due(self) -> None:
         self._timer = None
@@ -293,6 +296,8 @@ class Connection:
         self._pump()
 
     def _pump(self) -> None:
+        if self._closing is not None:
+            return
         agent = self._agent
         while agent.outgoing:
             local, peer, data = agent.outgoing.popleft()
@@ -301,7 +306,7 @@ class Connection:
                 allocation.send(peer, data)
         while agent.events:
             self._chosen(agent.events.popleft())
-        at = agent.next_timeout() if self._closing is None else float("inf")
+        at = agent.next_timeout()
         if at < self._timer_at or (self._timer is None and at != float("inf")):
             if self._timer is not None:
                 self._timer.cancel()
@@ -334,7 +339,7 @@ class Connection:
     @property
     def dropped(self) -> Counter[str]:
         """Packets received and not believed, or not sent, by reason."""
-        total = self._dropped + self._agent.dropped
+        total = self._dropped + self._agent.dropped + Counter(receiver=self._queue.failures, queue=self._queue.dropped)
         for allocation in self._allocations.values():
             total += allocation.dropped
         return total
@@ -375,19 +380,20 @@ class Connection:
         if self._closing is None:
             self._closing = self._loop.create_task(self._close())
             self._path = None
-            self._receiver = None
+            self._stop.set_result(None)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
             if self._connected is not None and not self._connected.done():
-                self._connected.set_exception(CallClosed())
-                self._connected.exception()
+                self._connected.set_exception(self.error or CallClosed())
+                self._connected.exception()  # connect() may have given up before
             self._queue.close()
         return self._closing
 
     async def _close(self) -> None:
         try:
-            await asyncio.gather(*(allocation.close() for allocation in self._allocations.values()))
+            async with self._gathering:  # it is given up at once
+                await asyncio.gather(*(allocation.close() for allocation in self._allocations.values()))
         finally:
             self._allocations.clear()
             self._agent.pairs.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from relaycall.stun.address import Address
 
@@ -18,6 +19,13 @@ class PairState(enum.Enum):
     VALID = enum.auto()
     EXPIRED = enum.auto()
     DEAD = enum.auto()
+
+
+class Check(NamedTuple):
+    """A check that was sent: when, and in which role."""
+
+    at: float
+    controlling: bool
 
 
 _TRANSITIONS: dict[tuple[PairState, str], PairState] = {
@@ -40,7 +48,7 @@ class Pair:
         remote: the peer's relayed address.
         priority: RFC 8445, section 6.1.2.3.
         rtt, rtt_min: smoothed and least round trip, relay to relay and back, in seconds; 0 before the first answer.
-        missed: checks in a row that were not answered in the time answers take on this path.
+        missed: checks since the last answer that were not answered in the time answers take on this path.
         suspect: the network reported our relay unreachable, and no check was answered since.
         nomination: the highest nomination the peer gave this pair; -1 for none.
         consent_until: until when media may be sent without another answer.
@@ -63,7 +71,7 @@ class Pair:
     last_sent: float = float("-inf")
     last_answer: float = float("-inf")
     next_check: float = 0.0
-    outstanding: dict[bytes, float] = field(default_factory=dict, repr=False)
+    outstanding: dict[bytes, Check] = field(default_factory=dict, repr=False)
 
     @property
     def healthy(self) -> bool:
@@ -75,23 +83,29 @@ class Pair:
         """Seconds after which a check counts as missed: generous, since an answer later than that still counts."""
         return max(0.25, 1.5 * self.rtt + 4 * self.rtt_deviation)
 
-    def check_sent(self, tid: bytes, now: float) -> None:
+    def check_sent(self, tid: bytes, now: float, controlling: bool) -> None:
         """Remember a check, forget the oldest."""
-        self.outstanding[tid] = now
+        self.outstanding[tid] = Check(now, controlling)
         self.sent += 1
         self.last_sent = now
         while len(self.outstanding) > MAX_OUTSTANDING:
             del self.outstanding[next(iter(self.outstanding))]
 
+    def count_missed(self, now: float) -> int:
+        """Count the checks since the last answer that had the time to be answered and were not."""
+        answer, patience = self.last_answer, self.patience
+        self.missed = sum(check.at > answer and check.at + patience <= now for check in self.outstanding.values())
+        return self.missed
+
     def check_answered(self, tid: bytes, now: float, consent: float) -> bool:
         """Take a valid answer. False when it is none of ours, or far too late."""
-        started = self.outstanding.pop(tid, None)
-        if started is None or now - started > ANSWER_LIFETIME:
+        check = self.outstanding.pop(tid, None)
+        if check is None or now - check.at > ANSWER_LIFETIME:
             return False
-        for older in [other for other, at in self.outstanding.items() if at < started]:
-            if now - self.outstanding[older] > self.patience:
-                del self.outstanding[older]
-        sample = now - started
+        late = min(check.at, now - self.patience)
+        for older in [other for other, sent in self.outstanding.items() if sent.at < late]:
+            del self.outstanding[older]
+        sample = now - check.at
         if self.answered == 0:
             self.rtt, self.rtt_min, self.rtt_deviation = sample, sample, sample / 8
         else:  # RFC 6298, section 2.3

@@ -1,40 +1,69 @@
-"""Packets waiting for a reader who calls `recv()`, as aiortc's DTLS transport does."""
+"""Packets on their way to whoever takes them: a receiver that is called, or a reader that calls `recv()`."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
+from collections.abc import Callable
 
 from relaycall.errors import CallClosed
+
+logger = logging.getLogger(__name__)
 
 SIZE = 256  # packets; the oldest go first
 
 
 class PacketQueue:
-    """A bounded queue that drops from the front: late media is worth less than new media."""
+    """A bounded queue that drops from the front: late media is worth less than new media.
+
+    Attributes:
+        receiver: called with each packet in place of queueing it.
+        failures: how often it raised. To the socket below, that would be the end of a stream.
+        dropped: packets that nobody took before the queue was full.
+    """
 
     def __init__(self) -> None:
+        self.receiver: Callable[[bytes], None] | None = None
+        self.failures = 0
+        self.dropped = 0
         self._packets: deque[bytes] = deque(maxlen=SIZE)
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
 
     def put(self, packet: bytes) -> None:
-        """Add a packet and wake the reader."""
-        self._packets.append(packet)
-        self._wake()
+        """Hand a packet to the receiver, or keep it and wake the reader."""
+        if self.receiver is None:
+            self.dropped += len(self._packets) == SIZE
+            self._packets.append(packet)
+            self._wake()
+            return
+        try:
+            self.receiver(packet)
+        except Exception:
+            self.failures += 1
+            if self.failures == 1:
+                logger.exception("a receiver failed; further failures are only counted")
+
+    def set_receiver(self, receiver: Callable[[bytes], None] | None) -> None:
+        """Have it called with each packet from now on, those that wait first. None: queue them again."""
+        self.receiver = receiver
+        while self.receiver is not None and self._packets:
+            self.put(self._packets.popleft())
 
     async def get(self) -> bytes:
         """The next packet. Raises CallClosed once the queue is closed."""
-        while not self._packets:
-            if self._closed:
-                raise CallClosed
+        while not self._closed:
+            if self._packets:
+                return self._packets.popleft()
             if self._waiting is None:
                 self._waiting = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._waiting)
-        return self._packets.popleft()
+        raise CallClosed
 
     def close(self) -> None:
-        """Let every reader go."""
+        """Let the receiver and every reader go."""
+        self.receiver = None
         self._closed = True
         self._wake()
 

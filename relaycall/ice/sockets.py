@@ -8,6 +8,7 @@ Whatever goes wrong becomes a `RelayError` that names the relay.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -56,20 +57,13 @@ class RelaySocket(Protocol):
 class UdpSocket:
     """A connected, non-blocking UDP socket."""
 
-    def __init__(self, server: RelayServer, sockaddr: tuple[object, ...], family: int, data: OnData, lost: OnLost):
+    def __init__(self, server: RelayServer, sock: socket.socket, data: OnData, lost: OnLost) -> None:
         self._loop = asyncio.get_running_loop()
         self._name = server.name
         self._on_data = data
         self._on_lost = lost
         self.dropped = 0
-        self._sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            self._sock.setblocking(False)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-            self._sock.connect(sockaddr)
-        except OSError as error:
-            self._sock.close()
-            raise relay_error(error, server.name) from None
+        self._sock = sock
         self.local = _address(self._sock.getsockname())
         self._send = self._sock.send
         self._loop.add_reader(self._sock.fileno(), self._readable)
@@ -83,18 +77,16 @@ class UdpSocket:
             self._failed(error)
 
     def _readable(self) -> None:
-        receive, deliver, now = self._sock.recv, self._on_data, self._loop.time()
+        receive, deliver, time = self._sock.recv, self._on_data, self._loop.time
         try:
             for _ in range(BATCH):
-                deliver(receive(RECEIVE_SIZE), now)
+                deliver(receive(RECEIVE_SIZE), time())
         except BlockingIOError:
             return
         except OSError as error:
             self._failed(error)
 
     def _failed(self, error: OSError) -> None:
-        if self._sock.fileno() < 0:
-            return  # closed by what a packet brought about
         if error.errno in (errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM, errno.EINTR):
             self.dropped += 1
             return
@@ -102,7 +94,7 @@ class UdpSocket:
         self._loop.call_soon(self._report, relay_error(error, self._name))
 
     def _report(self, error: RelayError) -> None:
-        if self._sock.fileno() >= 0:
+        if self._sock.fileno() >= 0:  # else closed, perhaps by what a packet brought about
             self._on_lost(error)
 
     def close(self) -> None:
@@ -121,36 +113,51 @@ class StreamSocket(asyncio.Protocol):
         self._on_lost = lost
         self._framer = StreamFramer()
         self._transport: asyncio.Transport | None = None
-        self._open = False
+        self._closed = False
+        self._spoken = False
         self.local = Address("::", 0)  # until connected
         self.dropped = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._open = True
         self.local = _address(transport.get_extra_info("sockname"))
         sock = transport.get_extra_info("socket")
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
+    async def secure(self, context: ssl.SSLContext, name: str) -> None:
+        """Go on in TLS with a server of this name. Raises OSError, ssl.SSLError included."""
+        assert self._transport is not None
+        try:
+            self._transport = await self._loop.start_tls(self._transport, self, context, server_hostname=name)
+        except (ConnectionError, EOFError):
+            raise ssl.SSLError from None  # it ended the connection in the middle of the handshake
+
     def send(self, data: bytes) -> None:
         transport = self._transport
-        if not self._open or transport is None or transport.get_write_buffer_size() > WRITE_LIMIT:
+        if self._closed or transport is None or transport.get_write_buffer_size() > WRITE_LIMIT:
             self.dropped += 1
             return
         transport.write(data + bytes(-len(data) % 4) if len(data) & 3 else data)
 
     def data_received(self, data: bytes) -> None:
         now = self._loop.time()
+        if not self._spoken and data[0] >= 0x40:  # a relay's first word is STUN; HTTP would pass for ChannelData
+            self._lost(RelayNotTurn(self._name))
+            return
+        self._spoken = True
         try:
             messages = self._framer.feed(data)
         except MalformedMessage:
             self._lost(RelayNotTurn(self._name))
             return
         for message in messages:
-            if self._open:
+            if not self._closed:
                 self._on_data(message, now)
+
+    def eof_received(self) -> None:
+        self._lost(RelayLost(self._name, "it closed the connection"))  # asyncio would wait until all is written
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost(
@@ -158,36 +165,32 @@ class StreamSocket(asyncio.Protocol):
         )
 
     def _lost(self, error: RelayError) -> None:
-        if self._open:
+        if not self._closed:
             self.close()
             self._on_lost(error)
 
     def close(self) -> None:
-        self._open = False
+        self._closed = True
         if self._transport is not None:
             self._transport.abort()
 
 
-async def resolve(server: RelayServer, families: tuple[int, ...] = ()) -> list[tuple[int, tuple[object, ...]]]:
+async def resolve(server: RelayServer) -> list[tuple[int, tuple[object, ...]]]:
     """The relay's addresses as (socket family, sockaddr), alternating between IPv6 and IPv4 (RFC 8305, section 4).
 
     Raises:
         RelayNameUnknown: the name has no address.
     """
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
-    except (OSError, UnicodeError):
-        raise RelayNameUnknown(server.name) from None
     by_family: dict[int, list[tuple[object, ...]]] = {}
-    for family, _, _, _, sockaddr in found:
-        by_family.setdefault(family, []).append(sockaddr)
+    with contextlib.suppress(OSError, UnicodeError):
+        found = await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
+        for family, _, _, _, sockaddr in found:
+            by_family.setdefault(family, []).append(sockaddr)
     lists = [[(int(family), sockaddr) for sockaddr in addresses] for family, addresses in by_family.items()]
     mixed = [entry for i in range(max(map(len, lists), default=0)) for entries in lists for entry in entries[i : i + 1]]
-    wanted = [entry for entry in mixed if not families or entry[0] in families]
-    if not wanted:
+    if not mixed:
         raise RelayNameUnknown(server.name)
-    return wanted[:4]
+    return mixed[:4]
 
 
 async def connect(
@@ -198,33 +201,52 @@ async def connect(
     Raises:
         RelayError: by type, why it could not be.
     """
-    if server.transport == "udp":
-        return UdpSocket(server, sockaddr, family, data, lost)
-    loop = asyncio.get_running_loop()
-    context: ssl.SSLContext | None = None
-    if server.transport == "tls":
-        context = server.ssl_context
-        if context is None:  # reading the system's authorities takes tens of milliseconds
-            context = await loop.run_in_executor(None, ssl.create_default_context)
-        if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
-            raise RelayCertificateInvalid(server.name, "the given TLS context does not verify")
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setblocking(False)
+    context = await _tls(server) if server.transport == "tls" else None
+    failure: RelayError  # raised outside of the handler: the foreign error is not even its context
     try:
-        await loop.sock_connect(sock, sockaddr)
-        _, protocol = await loop.create_connection(
-            lambda: StreamSocket(server, data, lost),
-            sock=sock,
-            ssl=context,
-            server_hostname=(server.tls_name or server.host) if context else None,
-        )
-    except (OSError, ssl.SSLError, EOFError) as error:
+        if server.transport == "udp":
+            return UdpSocket(server, await _socket(family, socket.SOCK_DGRAM, sockaddr), data, lost)
+        sock = await _socket(family, socket.SOCK_STREAM, sockaddr)
+        stream = StreamSocket(server, data, lost)
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: stream, sock=sock)
+            if context is not None:
+                await stream.secure(context, (server.tls_name or server.host).rstrip("."))
+        except BaseException:
+            stream.close()
+            raise
+        return stream
+    except OSError as error:
+        failure = relay_error(error, server.name)
+    raise failure
+
+
+async def _socket(family: int, kind: socket.SocketKind, sockaddr: tuple[object, ...]) -> socket.socket:
+    """A connected, non-blocking socket. Raises OSError."""
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        if kind == socket.SOCK_DGRAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            sock.connect(sockaddr)
+        else:
+            await asyncio.get_running_loop().sock_connect(sock, sockaddr)
+    except ConnectionError:
         sock.close()
-        raise relay_error(error, server.name) from None
+        raise ConnectionRefusedError from None
     except BaseException:
         sock.close()
         raise
-    return protocol
+    return sock
+
+
+async def _tls(server: RelayServer) -> ssl.SSLContext:
+    context = server.ssl_context
+    if context is None:  # reading the system's authorities takes tens of milliseconds
+        context = await asyncio.get_running_loop().run_in_executor(None, ssl.create_default_context)
+    if context.verify_mode != ssl.CERT_REQUIRED or not context.check_hostname:
+        raise RelayCertificateInvalid(server.name, "the given TLS context does not verify")
+    return context
 
 
 _MISNAMED = 62, 64  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH

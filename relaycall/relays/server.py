@@ -17,6 +17,7 @@ _URI = re.compile(r"(?P<scheme>[^:]*):(?P<host>\[[^\]]*\]|[^:?\[\]]*)(?::(?P<por
 _NAME = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
 )
+_USERNAME_SIZE = 508  # bytes (RFC 8489, section 14.3)
 _EXAMPLE = "Write it as turn:relay.example.org:3478?transport=udp or turns:relay.example.org:5349."
 
 
@@ -31,6 +32,12 @@ class RelayServer:
         username, password: long-term credentials (RFC 8489, section 9.2).
         tls_name: the name the certificate must carry, when `host` is a pinned address.
         ssl_context: a TLS context of the caller's; the default one trusts the system's authorities.
+        region, operator: where it stands and who runs it, in the user's own words; a backup is chosen by them. They are
+            no part of what the relay is: two that differ in them alone are equal.
+
+    Raises:
+        ConfigError: a user name or password that cannot be sent; a `tls_name` that no certificate can carry; a label
+            that is not 1 to 64 printable characters.
     """
 
     host: str
@@ -40,6 +47,20 @@ class RelayServer:
     password: Secret | None = field(default=None, repr=False)
     tls_name: str | None = None
     ssl_context: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
+    region: str | None = field(default=None, compare=False)
+    operator: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for text in (self.username, self.password.reveal() if self.password else None):
+            if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
+                raise ConfigError("The relay's user name or password is not text that UTF-8 can hold.")
+        if self.username is not None and len(self.username.encode()) > _USERNAME_SIZE:
+            raise ConfigError(f"The relay's user name is longer than {_USERNAME_SIZE} bytes.")
+        if self.tls_name is not None and not (_NAME.fullmatch(self.tls_name) or _is_literal(self.tls_name)):
+            raise ConfigError("The relay's tls_name is not a host name or an address.")
+        for what, label in (("region", self.region), ("operator", self.operator)):
+            if label is not None and not (1 <= len(label) <= 64 and label.isprintable()):
+                raise ConfigError(f"The relay's {what} is not a label of 1 to 64 printable characters.")
 
     @classmethod
     def parse(
@@ -50,8 +71,13 @@ class RelayServer:
         password: Secret | str | None = None,
         tls_name: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        region: str | None = None,
+        operator: str | None = None,
     ) -> RelayServer:
         """Read a URI. Default ports: 3478, and 5349 for `turns:`; default transport: UDP, and TLS for `turns:`.
+
+        The other arguments are the attributes of the same name. To pin a relay's address, give that in the URI, and
+        the name that its certificate carries as `tls_name`.
 
         Raises:
             ConfigError: names the part that is wrong.
@@ -64,7 +90,8 @@ class RelayServer:
             raise ConfigError("A relay's URI holds no user name or password.", "Give them apart from the URI.")
         host = _host(found["host"])
         port = _port(found["port"], 5349 if scheme == "turns" else 3478)
-        return cls(host, port, _transport(scheme, found["query"]), username, _secret(password), tls_name, ssl_context)
+        transport = _transport(scheme, found["query"])
+        return cls(host, port, transport, username, _secret(password), tls_name, ssl_context, region, operator)
 
     @property
     def name(self) -> str:
@@ -79,6 +106,13 @@ class RelayServer:
         return replace(self, username=username, password=_secret(password))
 
 
+def _is_literal(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(text))
+    except ValueError:
+        return False
+
+
 def _secret(password: Secret | str | None) -> Secret | None:
     return Secret(password) if isinstance(password, str) else password
 
@@ -86,9 +120,12 @@ def _secret(password: Secret | str | None) -> Secret | None:
 def _host(text: str) -> str:
     if text.startswith("["):
         try:
-            return str(ipaddress.IPv6Address(text[1:-1]))
+            ip = ipaddress.IPv6Address(text[1:-1])
         except ValueError:
-            raise ConfigError("The host of the relay's URI is not an IPv6 address.", _EXAMPLE) from None
+            ip = None
+        if ip is None or ip.scope_id is not None:
+            raise ConfigError("The host of the relay's URI is not an IPv6 address.", _EXAMPLE)
+        return str(ip)
     if not text:
         raise ConfigError("The relay's URI has no host.", _EXAMPLE)
     if not _NAME.fullmatch(text):

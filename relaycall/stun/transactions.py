@@ -184,7 +184,8 @@ class Transactions:
         """Take over realm and nonce. False if somebody weakened them on the way (RFC 8489, section 9.2.1)."""
         realm, nonce = message.get(a.REALM), message.get(a.NONCE)
         algorithms = message.get(a.PASSWORD_ALGORITHMS) or ()
-        assert nonce is not None and self.username is not None
+        assert nonce is not None
+        assert self.username is not None
         assert self.password is not None
         if not algorithms and _announces_algorithms(nonce):
             return False
