@@ -72,7 +72,8 @@ class RelayError(RelaycallError):
         super().__init__(relay, detail)
         self.relay = relay
         self.detail = detail
-        self.sentence = self.template.format(relay=relay) + (f" ({detail})" if detail else "")
+        sentence = self.template.format(relay=relay)
+        self.sentence = f"{sentence[:-1]} ({detail})." if detail else sentence
 
 
 class RelayNameUnknown(RelayError):
@@ -163,7 +164,7 @@ class RelayForbidden(RelayError):
     next_step = "Ask its operator which users and peer addresses are allowed."
 
 
-class RelayForbiddenPeer(RelayForbidden):
+class RelayForbiddenPeer(RelayForbidden, ConnectionError):
     """403 on a permission or channel: the peer's relay is not allowed as a destination."""
 
     code = "relay_forbidden_peer"
@@ -236,7 +237,47 @@ class RelayLost(RelayError):
     next_step = "Use a second relay as a backup."
 
 
-class NoRelay(RelaycallError):
+class CredentialsError(RelayError):
+    """The HTTP endpoint that gives out relays and credentials failed. `relay` is its scheme and host."""
+
+    code = "credentials"
+    template = "The credentials endpoint {relay} did not give relay credentials."
+    next_step = "Check its URL, and that the service is running."
+
+
+class CredentialsTimeout(CredentialsError):
+    """The credentials endpoint did not answer in time."""
+
+    code = "credentials_timeout"
+    template = "The credentials endpoint {relay} did not answer in time."
+    next_step = "Check that this machine is online, and try again."
+
+
+class CredentialsRefused(CredentialsError):
+    """401 or 403 from the credentials endpoint."""
+
+    code = "credentials_refused"
+    template = "The credentials endpoint {relay} refused the token or key."
+    next_step = "Check the token or key, and that it has not been revoked."
+
+
+class CredentialsCertificate(CredentialsError):
+    """TLS with the credentials endpoint failed: its certificate is not trusted, or it does not speak TLS."""
+
+    code = "credentials_certificate"
+    template = "There is no trusted TLS connection with the credentials endpoint {relay}."
+    next_step = "If it uses a private authority, give an ssl_context that trusts it; never switch the check off."
+
+
+class CredentialsMalformed(CredentialsError):
+    """The credentials endpoint's answer is not a list of ICE servers."""
+
+    code = "credentials_malformed"
+    template = "The answer of the credentials endpoint {relay} is not a list of ICE servers."
+    next_step = "It has to be JSON with iceServers, each with urls, username and credential."
+
+
+class NoRelay(RelaycallError, ConnectionError):
     """No relay could be used, so there is no call: media never goes another way.
 
     Attributes:
@@ -313,3 +354,76 @@ class MediaError(RelaycallError):
         super().__init__(sentence, next_step)
         self.sentence = sentence
         self.next_step = next_step
+
+
+# --- secrets and where they are kept ----------------------------------------------------------------------------------
+
+
+class StoreError(RelaycallError):
+    """The keyring or the vault cannot be used. `StoreError(what is wrong, what to do)`; both have a default."""
+
+    code = "store"
+    exit_code = 6
+    sentence = "The store of secrets cannot be used."
+    next_step = "Give the secret as env:NAME or file:PATH instead."
+
+    def __init__(self, sentence: str | None = None, next_step: str | None = None) -> None:
+        super().__init__(sentence, next_step)
+        self.sentence = sentence or self.sentence
+        self.next_step = next_step or self.next_step
+
+
+class StoreUnavailable(StoreError):
+    """There is no keyring, or only one that keeps nothing or keeps it unencrypted."""
+
+    code = "store_unavailable"
+    sentence = "This machine has no keyring that keeps secrets encrypted."
+    next_step = "Set RELAYCALL_VAULT_PASSPHRASE to use the encrypted vault, or use env:NAME or file:PATH."
+
+
+class StoreLocked(StoreError):
+    """The keyring is locked, and nobody unlocked it."""
+
+    code = "store_locked"
+    sentence = "The keyring is locked."
+    next_step = "Unlock it and try again, set RELAYCALL_VAULT_PASSPHRASE (the vault), or use env:NAME or file:PATH."
+
+
+class StoreTimeout(StoreError):
+    """The keyring, or another program that holds the vault, did not answer in time."""
+
+    code = "store_timeout"
+    sentence = "The keyring did not answer in time."
+    next_step = "Unlock it if it asks, set RELAYCALL_VAULT_PASSPHRASE (the vault), or use env:NAME or file:PATH."
+
+
+class SecretMissing(StoreError):
+    """Nothing is kept under that name."""
+
+    code = "secret_missing"
+    sentence = "Nothing is kept under that name."
+    next_step = "See the names with relaycall credentials list, and add one with relaycall credentials set."
+
+
+class VaultRefused(StoreError):
+    """The vault does not open: the passphrase is wrong or the file was altered, which cannot be told apart."""
+
+    code = "vault_refused"
+    sentence = "The vault does not open: wrong passphrase or altered file."
+    next_step = "Check the passphrase; if it is right, restore the file from a copy. It was left as it is."
+
+
+class VaultDamaged(StoreError):
+    """The file is not a vault, is cut short, or asks for more memory than a vault may."""
+
+    code = "vault_damaged"
+    sentence = "The vault is damaged."
+    next_step = "Restore it from a copy, or move it away to start a new one. It was left as it is."
+
+
+class VaultExposed(StoreError):
+    """The vault is a link, belongs to another user, or others may read or replace it."""
+
+    code = "vault_exposed"
+    sentence = "Others may read or replace the vault."
+    next_step = "Make it your own regular file, with chmod 600, in a folder that only you can write to."

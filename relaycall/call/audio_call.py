@@ -6,6 +6,7 @@ signaling; `connect` checks the paths and starts the audio.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 
@@ -33,8 +34,8 @@ class AudioCall:
     Args:
         relays: in order of preference; each is allocated, the others are kept warm.
         caller: whether this side placed the call. One side is the caller, the other is not.
-        source: what to send.
-        sink: where to record what is heard.
+        source: what to send. `close` closes it.
+        sink: where to record what is heard. `close` closes it.
         laboratory: allow loopback and private addresses. For tests on one machine only.
         on_event: called with each `ConnectionEvent`.
 
@@ -99,10 +100,10 @@ class AudioCall:
             RecordRefused: the record breaks a rule.
             NoPath: no pair of relays carried packets in time.
             RelayForbiddenPeer: our relays forbid the other side's.
-            CallClosed: `prepare` was not awaited, or the call was closed meanwhile.
+            CallClosed: `prepare` was not awaited, a record was connected to before, or the call was closed meanwhile.
         """
         mine = self._record
-        if mine is None:
+        if mine is None or self.session is not None:
             raise CallClosed
         theirs = decode_record(peer_record, laboratory=self._laboratory)
         call_key = derive_call_key(mine, theirs) if self._caller else derive_call_key(theirs, mine)
@@ -127,9 +128,14 @@ class AudioCall:
         return await self.connection.ended()
 
     async def close(self) -> None:
-        """End the call within two seconds, whatever is dead. May be called twice."""
+        """End the call within two seconds, whatever is dead, and close source and sink. May be called twice."""
         try:
             if self.session is not None:
                 await self.session.close()
+            else:
+                with contextlib.suppress(Exception):  # a source may be anybody's
+                    self._source.close()
+                if self._sink is not None:
+                    self._sink.close()
         finally:
             await self.connection.close()

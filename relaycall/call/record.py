@@ -91,6 +91,8 @@ def decode_record(data: bytes, *, laboratory: bool = False) -> CallRecord:
         record = _decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         raise RecordRefused("it is not a call record of version 1") from None
+    if encode_record(record) != data:
+        raise RecordRefused("it is not encoded as the rules say")  # else changed bytes could give one key
     addresses = [accept_address(entry.host, entry.port, laboratory=laboratory) for entry in record.candidates]
     if len(set(addresses)) != len(addresses):
         raise RecordRefused("it names a candidate twice")

