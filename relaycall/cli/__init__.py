@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import click
 
+from relaycall.cli.credentials import credentials
 from relaycall.cli.demo import demo
 from relaycall.errors import RelaycallError
 
@@ -25,6 +26,7 @@ def cli(verbose: bool) -> None:
     )
 
 
+cli.add_command(credentials)
 cli.add_command(demo)
 
 

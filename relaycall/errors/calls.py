@@ -1,0 +1,59 @@
+"""What ends a call, or keeps it from being placed, other than a relay."""
+
+from __future__ import annotations
+
+from relaycall.errors.base import RelaycallError
+
+
+class NoPath(RelaycallError, ConnectionError):
+    """Both sides hold relays, but no pair of them carries packets. Also a ConnectionError, as aiortc expects."""
+
+    code = "no_path"
+    exit_code = 3
+    sentence = "No path between the two sides' relays carried packets."
+    next_step = "A relay may forbid the other as a peer, or block its port range: try other relays."
+
+
+class CallClosed(RelaycallError, ConnectionError):
+    """The call or connection is closed. Also a ConnectionError, as aiortc expects."""
+
+    code = "closed"
+    exit_code = 7
+    sentence = "The call is closed."
+    next_step = "Place a new call."
+
+
+class RecordRefused(RelaycallError):
+    """The peer's call record breaks the rules: `RecordRefused(which rule)`."""
+
+    code = "record_refused"
+    exit_code = 5
+    next_step = "The other side must run a current relaycall; if it does, somebody altered the record."
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.sentence = f"The other side's call record was refused: {rule}."
+
+
+class SignalingError(RelaycallError):
+    """An envelope could not be delivered."""
+
+    code = "signaling"
+    exit_code = 4
+
+    def __init__(self, sentence: str, next_step: str = "Check that the other side is there and try again.") -> None:
+        super().__init__(sentence, next_step)
+        self.sentence = sentence
+        self.next_step = next_step
+
+
+class MediaError(RelaycallError):
+    """An audio file or device cannot be used. `MediaError(what is wrong, what to do)`."""
+
+    code = "media"
+    exit_code = 6
+
+    def __init__(self, sentence: str, next_step: str = "Give another file.") -> None:
+        super().__init__(sentence, next_step)
+        self.sentence = sentence
+        self.next_step = next_step
