@@ -230,10 +230,7 @@ class Connection:
             path[0].send(path[1], data)
 
     def set_receiver(self, receiver: Callable[[bytes], None] | None) -> None:
-        """Have `receiver(packet)` called for each packet that is not STUN, in place of queueing it for `recv`.
-
-        Those that came before are handed to it at once.
-        """
+        """Have `receiver(packet)` called for each packet that is not STUN; at once for those that wait for `recv`."""
         self._queue.set_receiver(receiver)
 
     async def send(self, data: bytes) -> None:

@@ -186,6 +186,10 @@ async def test_packets_nobody_reads_are_dropped_from_the_front(site: Site) -> No
     await asyncio.sleep(0.05)
     first = await bob.recv()
     assert int.from_bytes(first[1:], "big") == count - queue.SIZE
+    assert bob.dropped["queue"] == 10
+    received: list[bytes] = []
+    bob.set_receiver(received.append)  # it gets those that wait
+    assert [int.from_bytes(packet[1:], "big") for packet in received] == list(range(count - queue.SIZE + 1, count))
 
 
 async def test_too_long_packets_are_dropped_and_counted(site: Site) -> None:
