@@ -28,6 +28,7 @@ from relaycall.errors import (
     RelayTlsFailed,
     RelayUnreachable,
 )
+from relaycall.ice import names
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import Address
 from relaycall.stun.framing import StreamFramer
@@ -183,7 +184,7 @@ async def resolve(server: RelayServer) -> list[tuple[int, tuple[object, ...]]]:
     """
     by_family: dict[int, list[tuple[object, ...]]] = {}
     with contextlib.suppress(OSError, UnicodeError):
-        found = await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_DGRAM)
+        found = await names.getaddrinfo(server.host, server.port)
         for family, _, _, _, sockaddr in found:
             by_family.setdefault(family, []).append(sockaddr)
     lists = [[(int(family), sockaddr) for sockaddr in addresses] for family, addresses in by_family.items()]

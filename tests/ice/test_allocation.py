@@ -23,7 +23,7 @@ from relaycall.errors import (
     RelayTimeout,
 )
 from relaycall.ice import allocation as module
-from relaycall.ice import gathering
+from relaycall.ice import gathering, names
 from relaycall.ice.allocation import Allocation, allocate
 from relaycall.relays.server import RelayServer, Transport
 from relaycall.server.turn import Relay
@@ -81,7 +81,7 @@ def lookup(monkeypatch: pytest.MonkeyPatch) -> Lookup:
         async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
             return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (IP, port)) for port in ports]
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(names, "getaddrinfo", getaddrinfo)
 
     return answer
 
@@ -288,7 +288,7 @@ async def test_a_lookup_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(60)
         return []
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+    monkeypatch.setattr(names, "getaddrinfo", lookup)
     with pytest.raises(RelayTimeout, match="looked up"):
         await allocate(at(9), timeout=0.1)
 

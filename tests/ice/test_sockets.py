@@ -23,7 +23,7 @@ from relaycall.errors import (
     RelayTlsFailed,
     RelayUnreachable,
 )
-from relaycall.ice import sockets
+from relaycall.ice import names, sockets
 from relaycall.ice.sockets import RelaySocket, connect, resolve
 from relaycall.relays.server import RelayServer, Transport
 from relaycall.stun.address import Address
@@ -450,7 +450,7 @@ async def test_addresses_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         six = [entry(socket.AF_INET6, f"2001:db8::{index}") for index in range(5)]
         return [*six, entry(socket.AF_INET, "192.0.2.1"), entry(socket.AF_INET, "192.0.2.2")]
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+    monkeypatch.setattr(names, "getaddrinfo", lookup)
     found = [address[0] for _, address in await resolve(server(9))]
     assert found == ["2001:db8::0", "192.0.2.1", "2001:db8::1", "192.0.2.2"]
 
@@ -462,7 +462,7 @@ async def test_unknown_names(host: str, monkeypatch: pytest.MonkeyPatch) -> None
         async def lookup(*_: object, **__: object) -> list[tuple[object, ...]]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+        monkeypatch.setattr(names, "getaddrinfo", lookup)
     started = time.monotonic()
     with pytest.raises(RelayNameUnknown):
         await resolve(RelayServer(host, 9))

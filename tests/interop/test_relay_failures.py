@@ -20,6 +20,7 @@ import pytest
 
 from relaycall import errors
 from relaycall.errors import NoPath, NoRelay, RelayError, RelayForbiddenPeer, RelayTimeout
+from relaycall.ice import names
 from relaycall.ice.connection import Connection
 from relaycall.relays.server import RelayServer, Transport
 from relaycall.server.turn import Relay
@@ -317,7 +318,7 @@ async def hold(site: Site, server: RelayServer) -> None:
 
 
 @pytest.fixture(autouse=True)
-def names(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
     """No question leaves this machine."""
     ask = socket.getaddrinfo
 
@@ -486,14 +487,13 @@ async def test_relayed_address_on_our_own_host(site: Site) -> None:
 
 
 async def test_a_name_that_resolves_is_shown_as_a_name(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
     port = free_port(NEVER)
 
     async def lookup(host: str, _port: int, **_: object) -> list[tuple[object, ...]]:
         assert host == "relay.test"
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (NEVER, port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", lookup)
+    monkeypatch.setattr(names, "getaddrinfo", lookup)
     refused = await gather_fails(*(site.at(port, kind, "relay.test") for kind in ("udp", "tcp", "tls")), within=2.0)
     assert {type(failure) for failure in refused.failures} == {errors.RelayRefused}
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from relaycall.ice import names
 from relaycall.ice.connection import Connection
 from relaycall.redact import Secret
 from relaycall.relays.server import RelayServer, Transport
@@ -168,7 +169,7 @@ def lookup(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[tuple[socket.Addre
             assert host == NAME
             return [(family, socket.SOCK_DGRAM, 17, "", address) for family, address in addresses]
 
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(names, "getaddrinfo", getaddrinfo)
 
     return answer
 
