@@ -15,6 +15,7 @@ from relaycall.call.record import (
     AudioPlan,
     CallRecord,
     RelayCandidate,
+    coarse_leg,
     decode_record,
     derive_call_key,
     encode_record,
@@ -82,7 +83,8 @@ class AudioCall:
             ufrag=self.connection.local_username,
             pwd=self.connection.local_password,
             candidates=tuple(
-                RelayCandidate(found.host, found.port, found.priority) for found in self.connection.local_candidates
+                RelayCandidate(found.host, found.port, found.priority, coarse_leg(found.leg))
+                for found in self.connection.local_candidates
             )[:4],
             audio=AudioPlan(ssrc=1 + secrets.randbelow(2**32 - 1)),
             key=secrets.token_bytes(KEY_SIZE),
@@ -109,7 +111,7 @@ class AudioCall:
         call_key = derive_call_key(mine, theirs) if self._caller else derive_call_key(theirs, mine)
         self.connection.remote_username, self.connection.remote_password = theirs.ufrag, theirs.pwd
         for entry in theirs.candidates:
-            self.connection.add_remote(entry.address, entry.priority)
+            self.connection.add_remote(entry.address, entry.priority, entry.leg_ms / 1000)
         self.session = AudioSession(
             self.connection,
             call_key=call_key,

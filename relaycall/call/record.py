@@ -7,6 +7,7 @@ key material: it must travel sealed from one side to the other.
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -20,16 +21,24 @@ from relaycall.stun.address import Address
 
 MAX_RECORD = 2048  # bytes
 KEY_SIZE = 32  # bytes
+MAX_LEG = 2000  # milliseconds
+LEG_STEP = 5  # milliseconds
 
 IceText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]+\Z", max_length=64)]
 
 
 class RelayCandidate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A relayed address of the sender's."""
+    """A relayed address of the sender's.
+
+    Attributes:
+        leg_ms: the sender's round trip to this relay in milliseconds, in steps of 5 so that it tells little about
+            where the sender is; 0 for unknown.
+    """
 
     host: Annotated[str, Meta(min_length=2, max_length=45)]
     port: Annotated[int, Meta(ge=1024, le=65535)]
     priority: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    leg_ms: Annotated[int, Meta(ge=0, le=MAX_LEG, multiple_of=LEG_STEP)] = 0
 
     @property
     def address(self) -> Address:
@@ -66,6 +75,11 @@ class CallRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         return f"<CallRecord with {len(self.candidates)} relay candidates>"
+
+
+def coarse_leg(seconds: float) -> int:
+    """A round trip as a record tells it: milliseconds, up to the next step of 5, at most 2000."""
+    return min(LEG_STEP * math.ceil(max(seconds, 0.0) * 1000 / LEG_STEP), MAX_LEG)
 
 
 _decoder = msgspec.msgpack.Decoder(CallRecord)
@@ -115,5 +129,5 @@ def derive_call_key(caller: CallRecord, callee: CallRecord) -> bytes:
     for record in (caller, callee):
         encoded = encode_record(record)
         transcript.update(len(encoded).to_bytes(4, "big") + encoded)
-    hkdf = HKDF(hashes.SHA256(), KEY_SIZE, salt=transcript.digest(), info=b"relaycall call key 1")
+    hkdf = HKDF(hashes.SHA256(), KEY_SIZE, salt=transcript.digest(), info=b"relaycall/1 call key")
     return hkdf.derive(caller.key + callee.key)

@@ -11,6 +11,10 @@ rising number (NOMINATION), so that a lost or late one changes nothing and both 
 NOMINATION is followed as RFC 8445 says. When the chosen pair ails and a healthy one exists, each side moves at once,
 preferably to a pair that shares no relay with the ailing one. The chosen pair is never given up for nothing.
 
+Which pair that is at first: the first to answer. Within half a second another takes its place if the two sides' own
+round trips to their relays add up to less there; after that, the measured round trip from end to end decides alone,
+with hysteresis. The nearest relay to one side need not be the best for two.
+
 Checks come and go through `outgoing` and `receive`; `events` tells what was chosen.
 """
 
@@ -33,8 +37,11 @@ PROBE_INTERVAL = 0.2  # seconds between checks on a pair that stopped answering
 FIRST_INTERVALS = (0.01, 0.02, 0.03, 0.04, 0.05)  # seconds between the first checks of a pair; the last repeats
 EAGER = 2.0  # seconds for which an unanswered pair is checked that often
 IDLE_INTERVAL = 1.0  # seconds between checks on a pair that never answered
-SETTLE = 0.5  # seconds after the first choice in which an earlier relay of ours that answers later is preferred
-SETTLE_RTT = 1.25  # ... unless its round trip is longer by this factor
+SETTLE = 0.5  # seconds after the first choice in which a pair that is expected to be better may take its place
+SETTLE_RTT = 1.25  # ... unless its measured round trip is longer by this factor
+BETTER_RTT = 0.8  # later, a healthy choice is left only for a pair whose round trip is surely below this share of its
+BETTER_ANSWERS = 5  # ... with so many checks answered on both
+BETTER_INTERVAL = 10.0  # ... and so many seconds after the last move
 MAX_PAIRS = 64
 
 
@@ -74,8 +81,8 @@ class Agent:
     dropped: Counter[str] = field(default_factory=Counter)
     pairs: dict[tuple[int, Address], Pair] = field(default_factory=dict, repr=False)
     selected: Pair | None = None
-    _locals: dict[int, tuple[int, int]] = field(default_factory=dict, init=False, repr=False)
-    _remotes: dict[Address, int] = field(default_factory=dict, init=False, repr=False)
+    _locals: dict[int, tuple[int, int, float]] = field(default_factory=dict, init=False, repr=False)
+    _remotes: dict[Address, tuple[int, float]] = field(default_factory=dict, init=False, repr=False)
     _refused: set[tuple[int, Address]] = field(default_factory=set, init=False, repr=False)
     _remote_ufrag: str = field(default="", init=False, repr=False)
     _remote_pwd: bytes = field(default=b"", init=False, repr=False)
@@ -83,6 +90,7 @@ class Agent:
     _nomination: int = field(default=1, init=False, repr=False)
     _latest: int = field(default=-1, init=False, repr=False)
     _settled_at: float = field(default=0.0, init=False, repr=False)
+    _moved_at: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._tie_breaker = int.from_bytes(self.random(8), "big")
@@ -93,19 +101,19 @@ class Agent:
         """The peer's credentials; before its candidates."""
         self._remote_ufrag, self._remote_pwd = ufrag, pwd.encode()
 
-    def add_local(self, local: int, family: int, priority: int, now: float) -> None:
-        """One of our allocations, by a number of the owner's."""
-        self._locals[local] = (family, priority)
-        for remote, remote_priority in self._remotes.items():
-            self._add_pair(local, remote, remote_priority, now)
+    def add_local(self, local: int, family: int, priority: int, now: float, leg: float = 0.0) -> None:
+        """One of our allocations, by a number of the owner's. `leg`: round trip to its relay, seconds; 0 unknown."""
+        self._locals[local] = (family, priority, leg)
+        for remote in self._remotes:
+            self._add_pair(local, remote, now)
 
-    def add_remote(self, remote: Address, priority: int, now: float) -> None:
-        """One of the peer's relayed addresses; at any time."""
+    def add_remote(self, remote: Address, priority: int, now: float, leg: float = 0.0) -> None:
+        """One of the peer's relayed addresses; at any time. `leg`: the peer's round trip to it."""
         if remote in self._remotes:
             return
-        self._remotes[remote] = priority
+        self._remotes[remote] = (priority, leg)
         for local in self._locals:
-            self._add_pair(local, remote, priority, now)
+            self._add_pair(local, remote, now)
 
     def remove_local(self, local: int, now: float) -> None:
         """The allocation is gone."""
@@ -300,14 +308,21 @@ class Agent:
             self._select(chosen)
 
     def _settle(self, pair: Pair, now: float) -> None:
-        """The first pair to answer was taken at once; the order of preference still gets its say for a moment."""
+        """The first pair to answer was taken at once. For a moment expectation has its say, later measurement alone."""
         current = self.selected
-        if current is None or now > self._settled_at or pair.priority <= current.priority or not pair.healthy:
+        if current is None or pair is current or not pair.healthy:
             return
-        if pair.rtt <= SETTLE_RTT * current.rtt:
+        if now <= self._settled_at:
+            better = pair.preferable_to(current) and pair.rtt <= SETTLE_RTT * current.rtt
+        else:
+            surely = pair.rtt + pair.rtt_deviation < BETTER_RTT * (current.rtt - current.rtt_deviation)
+            known = min(pair.answered, current.answered) >= BETTER_ANSWERS
+            better = surely and known and now >= self._moved_at + BETTER_INTERVAL
+        if better:
             self._nominate(pair, now)
 
     def _nominate(self, pair: Pair, now: float) -> None:
+        self._moved_at = now
         self._nomination += 1
         self._select(pair)
         self._check(pair, now)
@@ -325,14 +340,16 @@ class Agent:
 
     # --- the set of pairs ---------------------------------------------------------------------------------------------
 
-    def _add_pair(self, local: int, remote: Address, remote_priority: int, now: float) -> None:
-        family, priority = self._locals[local]
+    def _add_pair(self, local: int, remote: Address, now: float) -> None:
+        family, priority, leg = self._locals[local]
+        remote_priority, remote_leg = self._remotes[remote]
         key = (local, remote)
         if family != remote.family or key in self.pairs or key in self._refused or len(self.pairs) >= MAX_PAIRS:
             return
         mine, theirs = (priority, remote_priority) if self.controlling else (remote_priority, priority)
         combined = (min(mine, theirs) << 32) + 2 * max(mine, theirs) + (mine > theirs)
-        self.pairs[key] = Pair(local, remote, combined, now, next_check=now)
+        legs = leg + remote_leg if leg and remote_leg else 0.0
+        self.pairs[key] = Pair(local, remote, combined, now, legs=legs, next_check=now)
 
     def _remove(self, pairs: Iterable[Pair], now: float) -> None:
         for pair in list(pairs):

@@ -13,7 +13,10 @@ MAX_CANDIDATES = 4
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A relayed address, in the shape of `aioice.Candidate`. It has no related address: that one is private."""
+    """A relayed address, in the shape of `aioice.Candidate`. It has no related address: that one is private.
+
+    `leg` is its owner's round trip to the relay in seconds, 0 for unknown.
+    """
 
     foundation: str
     component: int
@@ -26,6 +29,7 @@ class Candidate:
     related_port: int | None = None
     tcptype: str | None = None
     generation: int | None = None
+    leg: float = 0.0
 
     @property
     def address(self) -> Address:
@@ -36,13 +40,13 @@ class Candidate:
         return f"<{self.type} candidate>"
 
 
-def candidate(relayed: Address, index: int, salt: bytes) -> Candidate:
+def candidate(relayed: Address, index: int, salt: bytes, leg: float = 0.0) -> Candidate:
     """The candidate for our allocation number `index`; earlier ones are preferred (RFC 8445, section 5.1.2).
 
     The foundation is salted per call: aiortc's plain hash of the relay's address would link calls.
     """
     foundation = hashlib.sha256(salt + relayed.host.encode()).hexdigest()[:16]
-    return Candidate(foundation, 1, "udp", priority(index), relayed.host, relayed.port)
+    return Candidate(foundation, 1, "udp", priority(index), relayed.host, relayed.port, leg=leg)
 
 
 def priority(index: int) -> int:

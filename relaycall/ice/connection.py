@@ -139,13 +139,12 @@ class Connection:
 
     def _use(self, index: int, allocation: Allocation) -> None:
         self._allocations[index] = allocation
-        self._candidates[index] = candidate(allocation.relayed, index, self._salt)
+        self._candidates[index] = candidate(allocation.relayed, index, self._salt, allocation.rtt)
         allocation.on_packet = partial(self._packet, index)
         allocation.on_lost = partial(self._allocation_lost, index)
         allocation.on_suspected = partial(self._allocation_suspected, index)
         allocation.on_peer_refused = partial(self._peer_refused, index)
-        now = self._loop.time()
-        self._agent.add_local(index, allocation.relayed.family, priority(index), now)
+        self._agent.add_local(index, allocation.relayed.family, priority(index), self._loop.time(), allocation.rtt)
 
     # --- the peer -----------------------------------------------------------------------------------------------------
 
@@ -165,15 +164,19 @@ class Connection:
         address = accept_address(remote.host, remote.port, laboratory=self._laboratory)
         self.add_remote(address, remote.priority)
 
-    def add_remote(self, address: Address, remote_priority: int) -> None:
-        """Add one of the peer's relayed addresses, already checked. Raises RecordRefused for a fifth."""
+    def add_remote(self, address: Address, remote_priority: int, leg: float = 0.0) -> None:
+        """Add one of the peer's relayed addresses, already checked. `leg`: its round trip there; 0 for unknown.
+
+        Raises RecordRefused for a fifth.
+        """
         if self._closing is not None or any(known.address == address for known in self._remotes):
             return
         if len(self._remotes) >= MAX_CANDIDATES:
             raise RecordRefused(f"more than {MAX_CANDIDATES} candidates")
-        self._remotes.append(Candidate("0", 1, "udp", remote_priority, address.host, address.port))
+        remote = Candidate("0", 1, "udp", remote_priority, address.host, address.port, leg=leg)
+        self._remotes.append(remote)
         if self._connected is not None:
-            self._pair_up(address, remote_priority)
+            self._pair_up(remote)
 
     async def connect(self, timeout: float = CONNECT_TIMEOUT) -> None:
         """Check every pair and wait for the first that works.
@@ -197,18 +200,18 @@ class Connection:
             self._connected = self._loop.create_future()
             self._agent.set_remote(self.remote_username, self.remote_password)
             for remote in self._remotes:
-                self._pair_up(remote.address, remote.priority)
+                self._pair_up(remote)
         try:
             async with asyncio.timeout(timeout):
                 await asyncio.shield(self._connected)
         except TimeoutError:
             raise NoPath from None
 
-    def _pair_up(self, address: Address, remote_priority: int) -> None:
+    def _pair_up(self, remote: Candidate) -> None:
         for allocation in self._allocations.values():
-            if allocation.relayed.family == address.family:
-                allocation.add_peer(address)
-        self._agent.add_remote(address, remote_priority, self._loop.time())
+            if allocation.relayed.family == remote.address.family:
+                allocation.add_peer(remote.address)
+        self._agent.add_remote(remote.address, remote.priority, self._loop.time(), remote.leg)
         self._pump()
 
     # --- packets ------------------------------------------------------------------------------------------------------
@@ -287,8 +290,7 @@ class Connection:
             self._begin_close()
 
     def _due(self) -> None:
-        self._timer = None
-        self._timer_at = float("inf")
+        self._timer, self._timer_at = None, float("inf")
         self._agent.handle_timeout(self._loop.time())
         self._pump()
 

@@ -47,6 +47,7 @@ class Pair:
         local: which of our allocations.
         remote: the peer's relayed address.
         priority: RFC 8445, section 6.1.2.3.
+        legs: what the two sides' round trips to their relays add up to, in seconds; 0 if one is unknown.
         rtt, rtt_min: smoothed and least round trip, relay to relay and back, in seconds; 0 before the first answer.
         missed: checks since the last answer that were not answered in the time answers take on this path.
         suspect: the network reported our relay unreachable, and no check was answered since.
@@ -58,6 +59,7 @@ class Pair:
     remote: Address
     priority: int
     created: float
+    legs: float = 0.0
     state: PairState = PairState.CHECKING
     rtt: float = 0.0
     rtt_min: float = 0.0
@@ -77,6 +79,12 @@ class Pair:
     def healthy(self) -> bool:
         """Whether media is well placed here."""
         return self.state is PairState.VALID and not self.suspect and self.missed < 3
+
+    def preferable_to(self, other: Pair) -> bool:
+        """Whether this pair is expected to be the better one, before both are measured."""
+        if self.legs and other.legs and self.legs != other.legs:
+            return self.legs < other.legs
+        return self.priority > other.priority
 
     @property
     def patience(self) -> float:

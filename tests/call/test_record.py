@@ -336,9 +336,9 @@ def test_the_call_key_is_hkdf_over_both_records() -> None:
     one, other = encode_record(CALLER), encode_record(CALLEE)
     transcript = len(one).to_bytes(4, "big") + one + len(other).to_bytes(4, "big") + other
     extracted = hmac.digest(hashlib.sha256(transcript).digest(), CALLER.key + CALLEE.key, "sha256")
-    expanded = hmac.digest(extracted, b"relaycall call key 1\x01", "sha256")
+    expanded = hmac.digest(extracted, b"relaycall/1 call key\x01", "sha256")
     assert derive_call_key(CALLER, CALLEE) == expanded
-    assert expanded.hex() == "dabdc4919afc40a12404a2fba76135831f90dc1e4a7d06320689a34cfd17b41d"
+    assert expanded.hex() == "8f32c3d996490dba6be37acc9e5c8548f1713559f2c6d417170e2aa2c86b18fe"
 
 
 def test_both_sides_agree_and_the_roles_count() -> None:
