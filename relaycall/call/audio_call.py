@@ -6,6 +6,7 @@ signaling; `connect` checks the paths and starts the audio.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ from relaycall.media.audio import AudioSource
 from relaycall.media.files import FileSink
 from relaycall.media.session import AudioSession
 from relaycall.relays.server import RelayServer
+
+SESSION_CLOSE_TIMEOUT = 0.7  # seconds; with the connection's 1.2 that keeps close() below two
 
 
 class AudioCall:
@@ -133,7 +136,8 @@ class AudioCall:
         """End the call within two seconds, whatever is dead, and close source and sink. May be called twice."""
         try:
             if self.session is not None:
-                await self.session.close()
+                closing = asyncio.ensure_future(self.session.close())
+                await asyncio.wait([closing], timeout=SESSION_CLOSE_TIMEOUT)
             else:
                 with contextlib.suppress(Exception):  # a source may be anybody's
                     self._source.close()

@@ -53,7 +53,7 @@ class AudioPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the sender will send audio: mono Opus at a constant rate, 20 ms a packet."""
 
     ssrc: Annotated[int, Meta(ge=1, le=2**32 - 1)]
-    payload_type: Annotated[int, Meta(ge=96, le=127)] = 111
+    payload_type: Literal[111] = 111
     codec: Literal["opus"] = "opus"
     bitrate: Literal[32000] = 32000
 

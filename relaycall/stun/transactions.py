@@ -82,7 +82,7 @@ class Transactions:
     """
 
     relay: str
-    username: str | None
+    username: str | None = field(repr=False)
     password: Secret | None
     random: Callable[[int], bytes]
     reliable: bool
