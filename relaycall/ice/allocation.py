@@ -139,9 +139,11 @@ class Allocation:
         """Connect and allocate. Raises RelayError."""
         self._socket = await connect(self.server, family, sockaddr, self._receive, self._lost)
         self._client.local = self._socket.local
+        if self.on_answered is not None and self._client.state is State.NEW:
+            self._client.ping(self._loop.time())
+            self._flush()
+            await asyncio.sleep(0)  # when many relays are probed, each is asked before there is work with any
         if self._client.state is State.NEW:  # else what came right behind the TLS handshake has ended it
-            if self.on_answered is not None:
-                self._client.ping(self._loop.time())
             self._client.start(self._loop.time())
             self._pump()
         try:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from relaycall.stun.address import Address
 
 MAX_OUTSTANDING = 64  # checks remembered per pair, so that late answers still count
+LEGS_MARGIN = 0.01  # seconds; less is noise, and the order of configuration decides
 ANSWER_LIFETIME = 10.0  # seconds an answer may take
 
 
@@ -82,7 +83,7 @@ class Pair:
 
     def preferable_to(self, other: Pair) -> bool:
         """Whether this pair is expected to be the better one, before both are measured."""
-        if self.legs and other.legs and self.legs != other.legs:
+        if self.legs and other.legs and abs(self.legs - other.legs) >= LEGS_MARGIN:
             return self.legs < other.legs
         return self.priority > other.priority
 

@@ -6,6 +6,7 @@ file and may open nothing else: a playlist could name a host, and reaching it wo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -64,11 +65,8 @@ class FileSource:
             self._file.close()
             raise MediaError(f"{self._name} is not a sound file, or it is damaged.") from None
         self._blocks = self._decode()
-        try:
+        with contextlib.suppress(MediaError):
             self._fill()
-        except MediaError:
-            self.close()
-            raise
         if not self._pcm:
             self.close()
             raise MediaError(f"{self._name} holds no sound.")
@@ -125,11 +123,8 @@ class FileSource:
                     raise
                 continue
             for frame in frames:
-                frame.pts = None  # gaps in a file are not silence
                 for mono in resampler.resample(frame):
                     yield _samples(mono)
-        for mono in resampler.resample(None):
-            yield _samples(mono)
 
 
 class FileSink:
@@ -223,24 +218,17 @@ class _Recording(Protocol):
 
 
 class _File:
-    """An unbuffered file that is either written to as asked or ends at the last whole write."""
+    """An unbuffered file that ends at the last whole write."""
 
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
         self._file = open(path, "wb", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))  # noqa: SIM115
-        self._failed = False
         self._end = 0
 
     def write(self, data: bytes) -> int:
-        if self._failed:
-            raise OSError
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError:
-            self._failed = True
-            raise
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
         self._end = max(self._end, self._file.tell())
         return len(data)
 

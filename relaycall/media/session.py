@@ -29,7 +29,7 @@ from relaycall.media.srtp import derive_keys
 from relaycall.media.transport import PacketPath, RtpTransport, TransportCounters
 
 PAYLOAD_TYPES = range(96, 128)  # dynamic (RFC 3551, section 6)
-STOP_SECONDS = 0.6  # for each of the three steps of close()
+STOP_SECONDS = 0.6  # for each of the two steps of close()
 MAX_ROUND_TRIP = 60.0  # seconds; aiortc takes it from the wall clock, so a longer one is a clock that was set
 
 logger = logging.getLogger(__name__)
@@ -165,6 +165,7 @@ class AudioSession:
         self._sender = RTCRtpSender(self._track, transport)
         self._sender._ssrc = self._local_ssrc
         await self._receiver.receive(RTCRtpReceiveParameters(codecs=[codec]))
+        self._receiver._handle_disconnect()  # ends its decoder thread: Playout decodes
         self._transport.open()  # what the peer has sent already comes at once
         rtcp = RTCRtcpParameters(cname=secrets.token_hex(8))
         await self._sender.send(RTCRtpSendParameters(codecs=[codec], rtcp=rtcp))
@@ -205,7 +206,6 @@ class AudioSession:
             await _bounded(self._sender.stop())
         if self._receiver is not None:
             await _bounded(self._receiver.stop())
-            await _bounded(self._receiver.track.recv())  # the last word of the decoder thread
         self._transport.close()
         self._track.stop()
         with contextlib.suppress(Exception):  # a source may be anybody's

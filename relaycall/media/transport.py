@@ -341,5 +341,3 @@ def _resume(coroutine: Coroutine[Any, Any, None], waits_for: Any) -> Generator[A
             waits_for = coroutine.send((yield waits_for))
     except StopIteration:
         return
-    finally:
-        coroutine.close()

@@ -48,6 +48,7 @@ def test_json_ends_with_a_summary_of_a_call_that_held(transport: str, tmp_path: 
         assert places
         assert set(places) <= relays
     assert summary["names_looked_up"] == []
+    assert summary["alice"]["path"] != summary["bob"]["path"]  # two relays between them
 
 
 def test_table_for_people(tmp_path: Path) -> None:

@@ -41,13 +41,13 @@ def wrong_nearest(seed: int, jitter: float = 0.0) -> Network:
 
 
 def test_the_measured_path_wins_where_each_ones_nearest_relay_is_the_wrong_choice() -> None:
-    for seed in range(20):
+    for seed in range(5):
         network = wrong_nearest(seed, jitter=0.01)
         network.run(30)
         assert network.agreed
         assert network.a.selected == (network.a.relays[COMMON], network.b.relays[COMMON])
         moves = network.a.moves()
-        network.run(120)
+        network.run(60)
         assert network.a.moves() == moves
 
 
@@ -70,11 +70,11 @@ def test_without_legs_the_order_of_configuration_counts() -> None:
 
 
 def test_equal_paths_with_jitter_are_not_swapped() -> None:
-    for seed in range(10):
+    for seed in range(4):
         network = Network(seed, rtt=0.05, jitter=0.03)
         network.connect(2, 2)
         moves = network.a.moves()
-        network.run(600)
+        network.run(300)
         assert network.a.moves() == moves
 
 

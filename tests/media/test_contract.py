@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 
 import pylibsrtp
 import pytest
@@ -78,15 +79,18 @@ async def test_the_jitter_buffer_of_a_receiver_can_be_replaced(no_leaks: None) -
     receiver._RTCRtpReceiver__jitter_buffer = Playout(heard.append)
     receiver._track = RemoteStreamTrack("audio")
     await receiver.receive(RTCRtpReceiveParameters(codecs=[CODEC]))
+    threads = threading.active_count()
+    receiver._handle_disconnect()
+    assert threading.active_count() == threads - 1, "it ends the decoder thread, and nothing else"
     payload = bytes(ConstantRateOpus().encode(bytes(1920), 0))
     for number in range(3):
         coroutine = receiver._handle_rtp_packet(RtpPacket(111, 0, number, 960 * number, 2, payload), 0)
         with pytest.raises(StopIteration):  # it never waits
             coroutine.send(None)
     assert len(heard) == 3
-    assert receiver._track._queue.qsize() == 0, "aiortc does not decode as well"
     await receiver.stop()
-    await receiver._track._queue.get()
+    assert await receiver._track._queue.get() is None
+    assert receiver._track._queue.qsize() == 0, "aiortc does not decode as well"
 
 
 def test_handlers_and_statistics_are_coroutines_that_never_wait() -> None:

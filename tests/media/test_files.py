@@ -319,7 +319,8 @@ def test_a_full_disk_ends_the_recording_once_and_what_is_there_is_valid(tmp_path
         record(sink, clock, 300)
         error = sink.error
         record(sink, clock, 10, first=300)
-        sink.close()
+    record(sink, clock, 10, first=310)
+    sink.close()  # there is space again, but not for what was lost
     assert isinstance(error, MediaError)
     assert sink.error is error
     assert "disk" in error.next_step
@@ -327,6 +328,10 @@ def test_a_full_disk_ends_the_recording_once_and_what_is_there_is_valid(tmp_path
     samples = read_samples(tmp_path / name)
     assert 20000 < len(samples) < 250 * FRAME_SAMPLES
     assert tone_share(samples[: len(samples) - 4800], 440) > 0.9
+    size = (tmp_path / name).stat().st_size
+    assert size < limit
+    if name == "heard.wav":
+        assert size == 44 + 2 * len(samples)
 
 
 def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
@@ -341,3 +346,10 @@ def test_frames_of_another_shape_end_the_recording(tmp_path: Path) -> None:
     sink.write(frame)
     sink.close()
     assert isinstance(sink.error, MediaError)
+
+
+def test_duration_is_what_the_file_says() -> None:
+    source = FileSource(Path(__file__).parents[2] / "examples" / "speech.ogg")
+    assert source.duration is not None
+    assert 10 < source.duration < 13
+    source.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
+import threading
 import time
 from array import array
 from pathlib import Path
@@ -355,6 +356,13 @@ async def test_close_is_quick_and_can_be_repeated(tmp_path: Path) -> None:
         assert call.caller_path.receiver is None
     with pytest.raises(CallClosed):
         await call.caller.start()
+
+
+async def test_a_call_has_no_thread_of_its_own() -> None:
+    threads = threading.active_count()
+    async with Call() as call:
+        await until(lambda: call.callee.frames_heard >= 3)
+        assert threading.active_count() == threads
 
 
 async def test_close_before_and_right_after_start() -> None:
