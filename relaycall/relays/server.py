@@ -106,6 +106,11 @@ class RelayServer:
         return replace(self, username=username, password=_secret(password))
 
 
+def is_host_name(text: str) -> bool:
+    """Whether this is a host name: not an address, and nothing more than a name."""
+    return bool(_NAME.fullmatch(text)) and not _is_literal(text)
+
+
 def _is_literal(text: str) -> bool:
     try:
         return bool(ipaddress.ip_address(text))

@@ -163,3 +163,25 @@ def test_a_user_name_longer_than_stun_carries_is_refused() -> None:
     assert "uuu" not in str(refused.value)
     with pytest.raises(ConfigError):
         relay().with_credentials("ü" * 255, PASSWORD)
+
+
+def test_labels_are_no_part_of_what_a_relay_is() -> None:
+    labelled = RelayServer.parse("turn:example.org", region="eu-west", operator="Örg Ltd")
+    assert (labelled.region, labelled.operator) == ("eu-west", "Örg Ltd")
+    assert labelled == RelayServer.parse("turn:example.org")
+    assert labelled.with_credentials(USER, PASSWORD).region == "eu-west"
+
+
+@pytest.mark.parametrize("label", ["", "x" * 65, "two\nlines", "\x1b[31m"], ids=["empty", "long", "newline", "escape"])
+@pytest.mark.parametrize("field", ["region", "operator"])
+def test_a_label_that_cannot_be_shown_is_refused(field: str, label: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        RelayServer.parse("turn:example.org", **{field: label})  # type: ignore[arg-type]
+    assert field in refused.value.sentence
+
+
+def test_a_pinned_address_with_the_name_in_its_certificate() -> None:
+    pinned = RelayServer.parse("turns:192.0.2.1", tls_name="relay.example.org")
+    assert (pinned.host, pinned.tls_name) == ("192.0.2.1", "relay.example.org")
+    with pytest.raises(ConfigError, match="tls_name"):
+        RelayServer.parse("turns:192.0.2.1", tls_name="no name")
