@@ -42,11 +42,11 @@ def made(error: type[RelaycallError]) -> RelaycallError:
         return error(RELAY, "500 Server Error")
     if error is NoRelay:
         return NoRelay([RelayRefused(RELAY), RelayTimeout("turns:other.example.org:443?transport=tcp")])
-    if error in (ConfigError, SignalingError, MediaError):
+    if issubclass(error, ConfigError) or error in (SignalingError, MediaError):
         return error("The file call.ogg does not exist.", "Give another file.")
     if error is MalformedMessage:
         return error("LIFETIME has the wrong length.")
-    if error is RecordRefused:
+    if issubclass(error, RecordRefused):
         return error("it has too many candidates")
     return error()
 

@@ -6,8 +6,8 @@ that the user did not write. Errors survive pickling, and what a foreign library
 
 from __future__ import annotations
 
-from relaycall.errors.base import ConfigError, MalformedMessage, RelaycallError
-from relaycall.errors.calls import CallClosed, MediaError, NoPath, RecordRefused, SignalingError
+from relaycall.errors.base import ConfigError, ExtraMissing, MalformedMessage, RelaycallError
+from relaycall.errors.calls import CallClosed, MediaError, NoPath, RecordRefused, SdpRefused, SignalingError
 from relaycall.errors.credentials import (
     CredentialsCertificate,
     CredentialsError,
@@ -58,6 +58,7 @@ __all__ = [
     "CredentialsMalformed",
     "CredentialsRefused",
     "CredentialsTimeout",
+    "ExtraMissing",
     "MalformedMessage",
     "MediaError",
     "NoPath",
@@ -85,6 +86,7 @@ __all__ = [
     "RelayUnreachable",
     "RelayUnsupported",
     "RelaycallError",
+    "SdpRefused",
     "SecretMissing",
     "SignalingError",
     "StoreError",

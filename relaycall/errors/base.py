@@ -40,6 +40,12 @@ class ConfigError(RelaycallError):
         self.next_step = next_step
 
 
+class ExtraMissing(ConfigError):
+    """What is asked for takes an optional package that is not installed."""
+
+    code = "extra_missing"
+
+
 class MalformedMessage(RelaycallError):
     """Bytes that are not the message they should be: STUN, ChannelData, or a call record."""
 

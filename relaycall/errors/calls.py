@@ -35,6 +35,17 @@ class RecordRefused(RelaycallError):
         self.sentence = f"The other side's call record was refused: {rule}."
 
 
+class SdpRefused(RecordRefused):
+    """A session description (SDP) that shows another address than a relay's, or breaks a rule: `SdpRefused(rule)`."""
+
+    code = "sdp_refused"
+    next_step = "Both sides must use relays only (iceTransportPolicy relay); if they do, somebody altered it."
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.sentence = f"The session description was refused: {rule}."
+
+
 class SignalingError(RelaycallError):
     """An envelope could not be delivered."""
 
