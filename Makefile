@@ -10,7 +10,7 @@ demo: $(READY)
 	@$(BIN)/relaycall demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -m "not slow and not netns and not interop" $(ARGS)
+	$(BIN)/pytest -n 4 -m "not slow and not netns and not interop" $(ARGS)
 
 # Everything, the slow suites and those that need coturn, a browser or root included.
 test-all: $(READY)
@@ -35,5 +35,5 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "relaycall needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into $(VENV) (once, about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,yaml]'
 	@touch $@

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from relaycall.call.audio_call import AudioCall
     from relaycall.call.record import CallRecord, decode_record, encode_record
+    from relaycall.config import EndpointSettings, RelaySettings, Settings
     from relaycall.errors import (
         CallClosed,
         ConfigError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         CredentialsMalformed,
         CredentialsRefused,
         CredentialsTimeout,
+        ExtraMissing,
         MalformedMessage,
         MediaError,
         NoPath,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
         RelayTlsFailed,
         RelayUnreachable,
         RelayUnsupported,
+        SdpRefused,
         SecretMissing,
         SignalingError,
         StoreError,
@@ -61,8 +64,16 @@ if TYPE_CHECKING:
     from relaycall.media.audio import AudioSource, SilenceSource, ToneSource
     from relaycall.media.files import FileSink, FileSource
     from relaycall.media.session import AudioSession, AudioStats
+    from relaycall.peerconnection import RelayPeerConnection, rtc_configuration
     from relaycall.redact import Secret
+    from relaycall.relays.discovery import find_relays
+    from relaycall.relays.pool import PoolEvent, RelayPool
+    from relaycall.relays.probe import ProbeEvent, probe
+    from relaycall.relays.probe_result import ProbeResult, Verdict
+    from relaycall.relays.ranking import Ranking, Selection
+    from relaycall.relays.selecting import select_relays
     from relaycall.relays.server import RelayServer
+    from relaycall.sdp import check_relay_only
     from relaycall.server.turn import Relay
     from relaycall.signaling.memory import MemorySignaling
 
@@ -81,6 +92,8 @@ __all__ = [
     "CredentialsMalformed",
     "CredentialsRefused",
     "CredentialsTimeout",
+    "EndpointSettings",
+    "ExtraMissing",
     "FileSink",
     "FileSource",
     "MalformedMessage",
@@ -91,6 +104,10 @@ __all__ = [
     "PathLost",
     "PathSelected",
     "PathStats",
+    "PoolEvent",
+    "ProbeEvent",
+    "ProbeResult",
+    "Ranking",
     "RecordRefused",
     "Relay",
     "RelayBusy",
@@ -106,19 +123,25 @@ __all__ = [
     "RelayNameUnknown",
     "RelayNeedsCredentials",
     "RelayNotTurn",
+    "RelayPeerConnection",
+    "RelayPool",
     "RelayQuota",
     "RelayRedirected",
     "RelayRefused",
     "RelayRefusedCredentials",
     "RelayServer",
     "RelayServerError",
+    "RelaySettings",
     "RelayTimeout",
     "RelayTlsFailed",
     "RelayUnreachable",
     "RelayUnsupported",
     "RelaycallError",
+    "SdpRefused",
     "Secret",
     "SecretMissing",
+    "Selection",
+    "Settings",
     "SignalingError",
     "SilenceSource",
     "StoreError",
@@ -129,13 +152,20 @@ __all__ = [
     "VaultDamaged",
     "VaultExposed",
     "VaultRefused",
+    "Verdict",
+    "check_relay_only",
     "decode_record",
     "encode_record",
+    "find_relays",
+    "probe",
+    "rtc_configuration",
+    "select_relays",
 ]
 
 _HOMES = {
     "relaycall.call.audio_call": ["AudioCall"],
     "relaycall.call.record": ["CallRecord", "decode_record", "encode_record"],
+    "relaycall.config": ["EndpointSettings", "RelaySettings", "Settings"],
     "relaycall.errors": [
         "CallClosed",
         "ConfigError",
@@ -144,6 +174,7 @@ _HOMES = {
         "CredentialsMalformed",
         "CredentialsRefused",
         "CredentialsTimeout",
+        "ExtraMissing",
         "MalformedMessage",
         "MediaError",
         "NoPath",
@@ -171,6 +202,7 @@ _HOMES = {
         "RelayUnreachable",
         "RelayUnsupported",
         "RelaycallError",
+        "SdpRefused",
         "SecretMissing",
         "SignalingError",
         "StoreError",
@@ -186,8 +218,16 @@ _HOMES = {
     "relaycall.media.audio": ["AudioSource", "SilenceSource", "ToneSource"],
     "relaycall.media.files": ["FileSink", "FileSource"],
     "relaycall.media.session": ["AudioSession", "AudioStats"],
+    "relaycall.peerconnection": ["RelayPeerConnection", "rtc_configuration"],
     "relaycall.redact": ["Secret"],
+    "relaycall.relays.discovery": ["find_relays"],
+    "relaycall.relays.pool": ["PoolEvent", "RelayPool"],
+    "relaycall.relays.probe": ["ProbeEvent", "probe"],
+    "relaycall.relays.probe_result": ["ProbeResult", "Verdict"],
+    "relaycall.relays.ranking": ["Ranking", "Selection"],
+    "relaycall.relays.selecting": ["select_relays"],
     "relaycall.relays.server": ["RelayServer"],
+    "relaycall.sdp": ["check_relay_only"],
     "relaycall.server.turn": ["Relay"],
     "relaycall.signaling.memory": ["MemorySignaling"],
 }

@@ -38,11 +38,13 @@ LAYERS = [
     "relaycall.config",
     "relaycall.ice",
     "relaycall.relays",
+    "relaycall.diagnosis",
     "relaycall.signaling",
     "relaycall.identity",
     "relaycall.media",
     "relaycall.quality",
     "relaycall.call",
+    "relaycall.sdp",
     "relaycall.peerconnection",
     "relaycall.server",
     "relaycall.testing",
@@ -53,7 +55,7 @@ LAYERS = [
 # ... but not media from ice: it is given its paths, and knows them by a Protocol.
 APART = [("relaycall.media", "relaycall.ice")]
 
-# Third-party packages, by the names they are imported and installed under, and who may import them.
+# Third-party packages, by the names they are imported under, and who may import them.
 IMPORTERS = {
     "aiohttp": ["relaycall.relays.http_credentials"],
     "aioice": ["relaycall.ice.connection"],
@@ -66,15 +68,20 @@ IMPORTERS = {
         "relaycall.server",
         "relaycall.call",
         "relaycall.store.vault_format",
+        "relaycall.diagnosis.machine",
     ],
+    "dns": ["relaycall.relays.discovery"],
     "keyring": ["relaycall.store.keyring_store"],
     "msgspec": ["relaycall.call.record", "relaycall.config", "relaycall.identity", "relaycall.relays.ice_servers"],
-    "platformdirs": ["relaycall.store", "relaycall.cli"],
+    "platformdirs": ["relaycall.store", "relaycall.config", "relaycall.cli"],
     "pylibsrtp": ["relaycall.media"],
     "rich": ["relaycall.cli"],
+    "yaml": ["relaycall.config"],
 }
+# Those that are installed under another name.
+INSTALLED_AS = {"dns": "dnspython", "yaml": "PyYAML"}
 # Development dependencies that are run, or loaded by pytest, and not imported.
-TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "ruff"}
+TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff"}
 
 # Modules and packages that do no I/O and read no clock: time and randomness come in as arguments.
 SANS_IO = [
@@ -86,6 +93,7 @@ SANS_IO = [
     "relaycall.call.state",
     "relaycall.relays.ranking",
     "relaycall.quality",
+    "relaycall.sdp",
 ]
 IO_MODULES = {"asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "subprocess", "threading"}
 IMPURE_MODULES = IO_MODULES | {"datetime", "os", "pathlib", "random", "secrets", "signal", "ssl", "time", "uuid"}
@@ -220,7 +228,9 @@ def dependencies(library: list[Source], tests: list[Source], project: dict[str, 
     """What is declared is imported, and what is imported is declared."""
 
     def names(requirements: list[str]) -> set[str]:
-        return {re.split(r"[^A-Za-z0-9_.-]", requirement)[0] for requirement in requirements}
+        imported_as = {installed: imported for imported, installed in INSTALLED_AS.items()}
+        installed = {re.split(r"[^A-Za-z0-9_.-]", requirement)[0] for requirement in requirements}
+        return {imported_as.get(name, name) for name in installed}
 
     extras = project.get("optional-dependencies", {})
     runtime = names([*project["dependencies"], *itertools.chain(*(extras[key] for key in extras if key != "dev"))])
@@ -413,7 +423,7 @@ def test_dependencies_are_explained() -> None:
     required = [*PROJECT["dependencies"], *itertools.chain(*PROJECT["optional-dependencies"].values())]
     assert sorted(rows) == sorted(re.split(r"[^A-Za-z0-9_.-]", requirement)[0] for requirement in required)
     for package, importers in IMPORTERS.items():
-        named = re.findall(r"`([^`]+?)(?:/|\.py)`", rows[package][1])
+        named = re.findall(r"`([^`]+?)(?:/|\.py)`", rows[INSTALLED_AS.get(package, package)][1])
         assert sorted(f"relaycall.{path.replace('/', '.')}" for path in named) == sorted(importers), package
 
 

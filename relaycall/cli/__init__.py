@@ -11,8 +11,12 @@ from importlib.metadata import version
 
 import click
 
+from relaycall.cli.config import config
+from relaycall.cli.coturn_config import coturn_config
 from relaycall.cli.credentials import credentials
 from relaycall.cli.demo import demo
+from relaycall.cli.doctor import doctor
+from relaycall.cli.probe import probe_command
 from relaycall.errors import RelaycallError
 
 
@@ -26,8 +30,12 @@ def cli(verbose: bool) -> None:
     )
 
 
+cli.add_command(config)
+cli.add_command(coturn_config)
 cli.add_command(credentials)
 cli.add_command(demo)
+cli.add_command(doctor)
+cli.add_command(probe_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from relaycall.config import Settings
 from relaycall.errors import ConfigError, NoRelay
 from relaycall.redact import Secret
+from relaycall.relays.configured import configured_relays
 from relaycall.relays.discovery import find_relays
 from relaycall.relays.probe import ProbeEvent, probe
 from relaycall.relays.probe_result import ProbeResult, Verdict
@@ -48,8 +50,9 @@ def probe_command(
 ) -> int:
     """Try relays, all at once: allocate on each, and send packets through it and back.
 
-    A URL is turn:relay.example.org:3478?transport=udp or turns:relay.example.org:5349; a bare domain stands for the
-    relays that its DNS names. Progress goes to standard error. The exit code is 0 if a relay can be used, 3 if none.
+    Without a URL, the configured relays. A URL is turn:relay.example.org:3478?transport=udp or
+    turns:relay.example.org:5349; a bare domain stands for the relays that its DNS names. Progress goes to standard
+    error. The exit code is 0 if a relay can be used, 3 if none.
     """
     return asyncio.run(_probe(_given(urls, users, files), as_json, watch, laboratory))
 
@@ -59,8 +62,6 @@ Given = list[tuple[str, str | None, Secret | None]]  # URL or domain, user name,
 
 def _given(urls: Sequence[str], users: Sequence[str], files: Sequence[Path]) -> Given:
     """What the command line names. Raises ConfigError."""
-    if not urls:
-        raise ConfigError("No relay is given.", "Give its URL: relaycall probe turn:relay.example.org:3478.")
     if len(users) != len(files) or len(users) not in (0, 1, len(urls)):
         raise ConfigError(
             "There has to be one --user with its --credential-file for all relays, or one for each.",
@@ -87,6 +88,13 @@ async def _relays(given: Given) -> list[RelayServer]:
 
 async def _probe(given: Given, as_json: bool, watch: bool, laboratory: bool) -> int:
     relays = await _relays(given)
+    if not relays:
+        settings = Settings.load(laboratory=laboratory or None)
+        relays, laboratory = await configured_relays(settings), settings.laboratory
+    if not relays:
+        raise ConfigError(
+            "No relay is given, and none is configured.", "Give its URL: relaycall probe turn:relay.example.org:3478."
+        )
     ranking = Ranking()
     while True:
         progress = _Progress(len(set(relays)))

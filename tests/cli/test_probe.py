@@ -76,6 +76,16 @@ async def test_json(secret: Path) -> None:
     assert USER not in out + err
 
 
+async def test_without_a_url_the_configured_relays_are_probed(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Relay(users={USER: PASSWORD}, laboratory=True) as relay:
+        monkeypatch.setenv("RELAYCALL_RELAYS", relay.uri("udp"))
+        monkeypatch.setenv("RELAYCALL_USERNAME", USER)
+        monkeypatch.setenv("RELAYCALL_CREDENTIAL", f"file:{secret}")
+        code, out, _ = await called("probe", "--json", "--laboratory")
+        assert code == 0
+        assert json.loads(out.splitlines()[-1])["primary"] == relay.uri("udp")
+
+
 def test_none_usable_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["probe", "turn:nowhere.invalid"]) == 3
     assert "No relay can be used." in capsys.readouterr().out
@@ -86,7 +96,7 @@ def test_none_usable_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "No relay is given."),
+        ([], "No relay is given, and none is configured."),
         (["turn:a.test", "--user", "u"], "one --user with its --credential-file"),
         (["turn:a.test", "turn:b.test", "turn:c.test", *(["--user", "u", "--credential-file", "f"] * 2)], "one --user"),
         (["turn:a.test:99999", "--user", "u", "--credential-file", "f"], "The port of the relay's URI"),
@@ -98,6 +108,7 @@ def test_bad_usage_ends_with_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     Path("f").write_text("secret")
     assert run(["probe", *arguments]) == 2
     assert said in capsys.readouterr().err
