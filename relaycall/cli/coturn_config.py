@@ -14,29 +14,10 @@ from relaycall.redact import Secret
 from relaycall.relays.server import is_host_name
 from relaycall.store import resolve_secret
 from relaycall.store.references import read_secret_file
+from relaycall.stun.address import NOT_PUBLIC_IPV4, NOT_PUBLIC_IPV6
 
-# What is not the public Internet by IANA's registries of special-purpose addresses: private, link-local, loopback,
-# multicast, broadcast. Of IPv6, what lies within 2000::/3; the rest is none of it.
-NOT_PUBLIC = [
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.0.2.0/24",
-    "192.88.99.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "198.51.100.0/24",
-    "203.0.113.0/24",
-    "224.0.0.0/3",
-    "2001::/23",
-    "2001:db8::/32",
-    "2002::/16",
-    "3fff::/20",
-]
+# Of IPv6, what lies within 2000::/3; the rest is denied as a whole.
+NOT_PUBLIC = (*NOT_PUBLIC_IPV4, *NOT_PUBLIC_IPV6)
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=@:-]{16,512}")
 _PATH = re.compile(r"[A-Za-z0-9._~+/=@:-]+")
 

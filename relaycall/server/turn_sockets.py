@@ -6,6 +6,7 @@ at once is dropped and counted, as a network would do.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import errno
 import socket
@@ -26,7 +27,7 @@ STREAM_READ = 16 * 1024
 IDLE_TIMEOUT = 60.0  # seconds a connection may stay without an allocation
 
 
-class UdpSocket:
+class UdpSocket(abc.ABC):
     """A UDP socket and its reader."""
 
     def __init__(self, server: TurnServer, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
@@ -58,8 +59,9 @@ class UdpSocket:
                 return
             self._take(data, address[:2], now)
 
+    @abc.abstractmethod
     def _take(self, data: bytes, source: Source, now: float) -> None:
-        raise NotImplementedError
+        """Handle one datagram."""
 
 
 class ClientSocket(UdpSocket):

@@ -11,28 +11,28 @@ IPV6 = 0x02
 
 # What IANA's special-purpose registries keep off the public Internet, written out: what `ipaddress` knows of them
 # differs between Python versions. 192.0.0.0/24 and 2001::/23 are protocol assignments, Teredo among them.
-_NOT_PUBLIC_IPV4 = [
-    ipaddress.IPv4Network(net)
-    for net in [
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/3",
-    ]
-]
+NOT_PUBLIC_IPV4 = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+)
 # Outside 2000::/3 lies nothing public: mapped IPv4 addresses, NAT64, link-local, unique local and multicast ones do.
+NOT_PUBLIC_IPV6 = ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")
+
+_NOT_PUBLIC_IPV4 = [ipaddress.IPv4Network(net) for net in NOT_PUBLIC_IPV4]
+_NOT_PUBLIC_IPV6 = [ipaddress.IPv6Network(net) for net in NOT_PUBLIC_IPV6]
 _UNICAST_IPV6 = ipaddress.IPv6Network("2000::/3")
-_NOT_PUBLIC_IPV6 = [ipaddress.IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")]
 
 
 class Address(NamedTuple):
