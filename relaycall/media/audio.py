@@ -30,8 +30,10 @@ PAYLOAD_BYTES = 80  # 20 ms at 32 kb/s
 SILENCE = bytes(FRAME_BYTES)
 MAX_BURST = 5  # packets sent at once to catch up after the event loop stalled
 
-# Encoding 20 ms of speech takes, in µs of CPU: levels 0 and 1 90, 2 and 3 132, 4 to 6 169, 7 190, 8 to 10 220.
-COMPLEXITY = 1
+# Chosen to keep a call at half of aiortc's CPU. On recorded speech it has STOI 0.994 and PESQ 3.80, and takes 62 µs for
+# 20 ms; "voip" at level 1 has 0.989 and 4.04 in 92 µs, at level 5 0.994 and 4.36 in 167 µs.
+APPLICATION = "audio"
+COMPLEXITY = 5
 
 
 class AudioSource(Protocol):
@@ -100,7 +102,7 @@ class ConstantRateOpus:
         codec.format = "s16"
         codec.bit_rate = BIT_RATE
         codec.time_base = TIME_BASE
-        codec.options = {"application": "voip", "vbr": "off", "compression_level": str(COMPLEXITY)}
+        codec.options = {"application": APPLICATION, "vbr": "off", "compression_level": str(COMPLEXITY)}
         self._codec = codec
 
     def encode(self, pcm: bytes, timestamp: int) -> Packet[Any]:
