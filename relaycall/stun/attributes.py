@@ -2,6 +2,7 @@
 
 An attribute is called to pair it with a value, `LIFETIME(600)`, and handed to `Message.get` to read it back typed.
 Sources: RFC 8489 section 14, RFC 8656 section 18, RFC 6062, RFC 8445 section 16.1; NOMINATION as libwebrtc sends it.
+MEDIA-HERE is relaycall's own.
 """
 
 from __future__ import annotations
@@ -62,6 +63,17 @@ class Icmp(NamedTuple):
     type: int
     code: int
     data: int
+
+
+class MediaHere(NamedTuple):
+    """The value of MEDIA-HERE, relaycall's own: who checks a path asks for media on it.
+
+    `moved`: the sender has left the other path for this one, rather than being in doubt about it. `silent_ms`: for how
+    long it has heard nothing there, so that what was sent meanwhile can be sent again.
+    """
+
+    moved: bool
+    silent_ms: int
 
 
 class PasswordAlgorithm(NamedTuple):
@@ -226,6 +238,15 @@ def _unpack_algorithm(data: bytes, tid: bytes) -> PasswordAlgorithm:
     return found[0]
 
 
+def _pack_media_here(value: MediaHere, _: bytes) -> bytes:
+    return struct.pack("!BxH", value.moved, value.silent_ms)
+
+
+def _unpack_media_here(data: bytes, _: bytes) -> MediaHere:
+    moved, silent_ms = struct.unpack("!BxH", _exactly(data, 4, "MEDIA-HERE"))
+    return MediaHere(bool(moved & 1), silent_ms)
+
+
 def _unpack_icmp(data: bytes, _: bytes) -> Icmp:
     _exactly(data, 8, "ICMP")
     kind = int.from_bytes(data[2:4], "big")
@@ -286,3 +307,4 @@ ICE_CONTROLLING = _u64(0x802A, "ICE-CONTROLLING")
 RESPONSE_ORIGIN = _address(0x802B, "RESPONSE-ORIGIN")
 OTHER_ADDRESS = _address(0x802C, "OTHER-ADDRESS")
 NOMINATION = _u32(0xC001, "NOMINATION")
+MEDIA_HERE = Attribute(0xC0DE, "MEDIA-HERE", _pack_media_here, _unpack_media_here)

@@ -6,7 +6,8 @@ ChannelBind also installs the permission, and is repeated every 240 s, inside th
 background. Until the relay has answered the bind, packets go as Send indications right behind it, so nothing waits a
 round trip; should a relay refuse channels, CreatePermission and Send indications are used for good.
 
-Nothing is ever sent to a peer that was not added, and nothing is taken from one.
+Nothing is ever sent to a peer that was not added, and nothing is taken from one, but for one thing: a STUN message
+from the host of an added peer is told as `Stranger`, since a peer whose relay restarted comes back from another port.
 
 Bytes to send collect in `outgoing`, events in `events`; the owner empties both after every call, and calls
 `handle_timeout` when `next_timeout()` has come.
@@ -14,7 +15,6 @@ Bytes to send collect in `outgoing`, events in `events`; the owner empties both 
 
 from __future__ import annotations
 
-import enum
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +38,8 @@ from relaycall.stun.address import IPV4, Address, is_public_unicast
 from relaycall.stun.framing import CHANNEL_MIN
 from relaycall.stun.message import Class, Message, Method, decode
 from relaycall.stun.transactions import Pairs, Transactions
-from relaycall.stun.turn_events import Allocated, Answered, Closed, Event, Failed, PeerRefused, Suspected
+from relaycall.stun.turn_events import Allocated, Answered, Closed, Event, Failed, PeerRefused, Stranger, Suspected
+from relaycall.stun.turn_state import TRANSITIONS, State
 
 UDP = 17  # REQUESTED-TRANSPORT: the protocol between relay and peer
 
@@ -47,6 +48,7 @@ BIND_INTERVAL = 240.0  # seconds; a permission lives 300 (RFC 8656, section 9)
 ALLOCATE_DEADLINE = 4.5
 REQUEST_DEADLINE = 15.0
 VERIFY_DEADLINE = 2.0
+SILENT_DEADLINE = 8.0  # for a relay that is merely silent: the network may be out, and everything come back with it
 CLOSE_DEADLINE = 1.0
 MAX_PEERS = 64  # at a time
 MAX_CHANNELS = 4096  # ever; a channel is not used for a second peer (RFC 8656, section 12)
@@ -57,30 +59,6 @@ _LOSSES: dict[type[RelayError], str] = {
     RelayTimeout: "it stopped answering",
     RelayBusy: "it no longer knows the allocation",
     RelayRefusedCredentials: "it no longer accepts the credentials",
-}
-
-
-class State(enum.Enum):
-    """Where the allocation stands."""
-
-    NEW = enum.auto()
-    ALLOCATING = enum.auto()
-    ALLOCATED = enum.auto()
-    CLOSING = enum.auto()
-    CLOSED = enum.auto()
-
-
-_TRANSITIONS: dict[tuple[State, str], State] = {
-    (State.NEW, "start"): State.ALLOCATING,
-    (State.NEW, "fail"): State.CLOSED,
-    (State.NEW, "close"): State.CLOSED,
-    (State.ALLOCATING, "allocated"): State.ALLOCATED,
-    (State.ALLOCATING, "fail"): State.CLOSED,
-    (State.ALLOCATING, "close"): State.CLOSING,
-    (State.ALLOCATED, "fail"): State.CLOSED,
-    (State.ALLOCATED, "close"): State.CLOSING,
-    (State.CLOSING, "fail"): State.CLOSED,
-    (State.CLOSING, "closed"): State.CLOSED,
 }
 
 
@@ -132,7 +110,7 @@ class TurnClient:
         self._channels: dict[int, Address] = {}
         self._numbers: dict[Address, int] = {}
         self._refresh_at = float("inf")
-        self._verifying = False
+        self._verifying = self._asking = False
         self._pinged: tuple[bytes, float] | None = None
 
     @property
@@ -261,6 +239,12 @@ class TurnClient:
         elif self.state is not State.CLOSED:
             self._fail(error)
 
+    def verify(self, now: float) -> None:
+        """Ask the relay whether it still knows the allocation: nothing was heard through it. It has eight seconds."""
+        if self.state is State.ALLOCATED and not self._asking:
+            self._asking = True
+            self._transactions.request(Method.REFRESH, [], now, SILENT_DEADLINE, self._refreshed, self._lose)
+
     def close(self, now: float) -> None:
         """Delete the allocation. `Closed` comes with the relay's answer, or after one second without."""
         before = self.state
@@ -308,7 +292,7 @@ class TurnClient:
         return lifetime
 
     def _refreshed(self, message: Message, now: float, _rtt: float) -> None:
-        self._verifying = False
+        self._verifying = self._asking = False
         self._keep_for(message, now)
 
     def _bind(self, peer: Address, now: float) -> None:
@@ -359,10 +343,13 @@ class TurnClient:
         if message.method is not Method.DATA or message.unknown or peer is None or data is None:
             self.dropped["indication"] += 1
             return None
-        if peer not in self._peers:
+        if peer in self._peers:
+            return peer, data
+        if data[:1] < b"\x04" and any(peer.host == known.host for known in self._peers):
+            self.events.append(Stranger(peer, data))
+        else:
             self.dropped["unknown_peer"] += 1
-            return None
-        return peer, data
+        return None
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -389,4 +376,4 @@ class TurnClient:
         self._channels.clear()
 
     def _to(self, event: str) -> None:
-        self.state = _TRANSITIONS[self.state, event]
+        self.state = TRANSITIONS[self.state, event]

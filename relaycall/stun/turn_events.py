@@ -47,8 +47,16 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranger:
+    """A STUN message from the relay of a peer, but from another port there: the peer may have allocated anew."""
+
+    source: Address
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The allocation was deleted, or the second for doing so is over."""
 
 
-Event = Allocated | Answered | Failed | Suspected | PeerRefused | Closed
+Event = Allocated | Answered | Failed | Suspected | PeerRefused | Stranger | Closed

@@ -67,6 +67,7 @@ KNOWN = [
     (a.ICE_CONTROLLED(0x932FF9B151263B36), "0008 932ff9b151263b36"),
     (a.ICE_CONTROLLING(1), "0008 0000000000000001"),
     (a.NOMINATION(3), "0004 00000003"),
+    (a.MEDIA_HERE(a.MediaHere(True, 258)), "0004 01000102"),
 ]
 # IANA's STUN parameters registry; NOMINATION is libwebrtc's.
 NUMBERS = {
@@ -108,6 +109,7 @@ NUMBERS = {
     "RESPONSE-ORIGIN": 0x802B,
     "OTHER-ADDRESS": 0x802C,
     "NOMINATION": 0xC001,
+    "MEDIA-HERE": 0xC0DE,
 }
 
 
@@ -208,6 +210,7 @@ VALUES: dict[a.Attribute[Any], st.SearchStrategy[Any]] = {
     a.RESPONSE_ORIGIN: addresses,
     a.OTHER_ADDRESS: addresses,
     a.NOMINATION: u32,
+    a.MEDIA_HERE: st.builds(a.MediaHere, st.booleans(), st.integers(0, 0xFFFF)),
 }
 each_attribute = pytest.mark.parametrize("attribute", VALUES, ids=str)
 
@@ -279,6 +282,7 @@ LENGTHS: dict[a.Attribute[Any], list[tuple[bytes, range | set[int]]]] = {
     a.ADDRESS_ERROR_CODE: [(ERROR, range(4, 4 + 763 + 1))],
     a.ALTERNATE_DOMAIN: [(b"", range(255 + 1))],
     a.ICMP: [(b"", {8})],
+    a.MEDIA_HERE: [(b"", {4})],
     a.SOFTWARE: [(b"", range(763 + 1))],
 }
 
@@ -380,6 +384,7 @@ def test_password_algorithm_is_one() -> None:
         a.PASSWORD_ALGORITHM(a.PasswordAlgorithm(1, bytes(65536))),
         a.ADDRESS_ERROR_CODE((256, a.ErrorCode(440))),
         a.ICMP(a.Icmp(256, 0, 0)),
+        a.MEDIA_HERE(a.MediaHere(True, 65536)),
         a.XOR_PEER_ADDRESS(Address("192.0.2.1", 65536)),
         a.XOR_PEER_ADDRESS(Address("relay.example.org", 1)),
     ],

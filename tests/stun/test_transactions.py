@@ -10,8 +10,8 @@ import pytest
 from relaycall.errors import RelayLied, RelayRefusedCredentials, RelayServerError
 from relaycall.stun import attributes as a
 from relaycall.stun.message import Class, Message, Method
-from relaycall.stun.turn_client import State
 from relaycall.stun.turn_events import Allocated, Failed
+from relaycall.stun.turn_state import State
 from tests.stun.relay import KEY, KEY_SHA256, OTHER, PEER, REALM, USER, Relay
 
 MD5, SHA256 = a.PasswordAlgorithm(1), a.PasswordAlgorithm(2)

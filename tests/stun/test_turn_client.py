@@ -26,8 +26,8 @@ from relaycall.errors import (
 from relaycall.stun import attributes as a
 from relaycall.stun.address import IPV4, IPV6, Address
 from relaycall.stun.message import Class, Message, Method
-from relaycall.stun.turn_client import State
 from relaycall.stun.turn_events import Allocated, Failed
+from relaycall.stun.turn_state import State
 from tests.stun.relay import KEY, LOCAL, MAPPED, NAME, PEER, RELAYED, Relay
 
 

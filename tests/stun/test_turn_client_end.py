@@ -12,8 +12,9 @@ from relaycall.errors import RelayError, RelayLost, RelayNotTurn, RelayRefused, 
 from relaycall.stun import attributes as a
 from relaycall.stun.address import Address
 from relaycall.stun.message import Class, Message, Method
-from relaycall.stun.turn_client import State, TurnClient
+from relaycall.stun.turn_client import TurnClient
 from relaycall.stun.turn_events import Closed, Failed, Suspected
+from relaycall.stun.turn_state import State
 from tests.stun.relay import KEY, NAME, OTHER, PEER, RELAYED, Relay
 
 REFUSED = RelayRefused(NAME)
@@ -58,6 +59,111 @@ def test_a_udp_refusal_that_is_true_is_the_end_within_two_seconds() -> None:
     error = failure(relay)
     assert type(error) is RelayLost
     assert relay.client.state is State.CLOSED
+
+
+# --- silence ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_relay_that_answers_when_asked_is_kept() -> None:
+    relay = Relay()
+    client = relay.allocate()
+    for _ in range(2):  # it may fall silent again
+        client.verify(relay.now)
+        client.verify(relay.now)
+        relay.obey(relay.one(Method.REFRESH))  # one question, however often it is asked
+        relay.run(relay.now + 20, relay.obey)
+        assert not relay.events()
+        assert client.state is State.ALLOCATED
+
+
+def test_asked_again_while_the_answer_is_due_it_gets_no_more_time() -> None:
+    relay = Relay()
+    relay.allocate()
+    relay.client.verify(relay.now)
+    relay.run(1006)
+    relay.client.verify(relay.now)
+    relay.run(1008)
+    assert type(failure(relay)) is RelayLost
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+def test_a_relay_that_stays_silent_is_lost_after_eight_seconds_and_not_before(reliable: bool) -> None:
+    relay = Relay(reliable=reliable)
+    client = relay.allocate()
+    client.verify(relay.now)
+    relay.run(1007.999)
+    assert not relay.events()
+    assert client.state is State.ALLOCATED
+    asked = relay.times(Method.REFRESH)
+    assert asked == [1000] if reliable else len(asked) > 3
+    relay.run(1008)
+    error = failure(relay)
+    assert type(error) is RelayLost
+    assert error.detail == "it stopped answering"
+
+
+def test_a_late_answer_is_as_good_as_an_early_one() -> None:
+    relay = Relay()
+    client = relay.allocate()
+    client.verify(relay.now)
+    request = relay.one(Method.REFRESH)
+    relay.run(1007.9)
+    relay.obey(request)
+    relay.run(1030, relay.obey)
+    assert not relay.events()
+    assert client.state is State.ALLOCATED
+
+
+def test_a_relay_that_knows_the_allocation_no_longer_is_lost_at_once() -> None:
+    relay = Relay()
+    relay.allocate()
+    relay.client.verify(relay.now)
+    relay.error(relay.one(Method.REFRESH), 437, key=KEY)
+    error = failure(relay)
+    assert type(error) is RelayLost
+    assert error.detail == "it no longer knows the allocation"
+    assert relay.client.state is State.CLOSED
+
+
+@pytest.mark.parametrize("first", ["silent", "refused"])
+def test_silent_and_refused_the_shorter_time_counts(first: str) -> None:
+    relay = Relay()
+    client = relay.allocate()
+    questions = [lambda: client.verify(relay.now), lambda: client.connection_lost(REFUSED, relay.now)]
+    for question in questions if first == "silent" else questions[::-1]:
+        question()
+    assert relay.event() == Suspected(REFUSED)
+    relay.run(1001.999)
+    assert not relay.events()
+    relay.run(1002)
+    assert type(failure(relay)) is RelayLost
+    relay.run(1010)
+    assert not relay.events()
+
+
+def test_silent_and_refused_and_all_is_well() -> None:
+    relay = Relay()
+    client = relay.allocate()
+    client.connection_lost(REFUSED, relay.now)
+    client.verify(relay.now)
+    assert relay.event() == Suspected(REFUSED)
+    relay.run(1020, relay.obey)
+    assert not relay.events()
+    assert client.state is State.ALLOCATED
+
+
+def test_nothing_is_asked_before_and_after() -> None:
+    relay = Relay()
+    relay.client.verify(relay.now)
+    assert not relay.take()
+    client = relay.allocate()
+    client.close(relay.now)
+    relay.take()
+    client.verify(relay.now)
+    assert not relay.take()
+
+
+# --- streams, and the time before ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", [RelayLost(NAME, "it reset the connection"), RelayUnreachable(NAME)])

@@ -9,8 +9,9 @@ from relaycall.stun import attributes as a
 from relaycall.stun.address import Address
 from relaycall.stun.framing import channel_data, parse_channel_data
 from relaycall.stun.message import Class, Method, decode
-from relaycall.stun.turn_client import MAX_PEERS, State
-from relaycall.stun.turn_events import Failed, PeerRefused
+from relaycall.stun.turn_client import MAX_PEERS
+from relaycall.stun.turn_events import Failed, PeerRefused, Stranger
+from relaycall.stun.turn_state import State
 from tests.stun.relay import KEY, OTHER, PEER, Relay
 
 
@@ -49,6 +50,43 @@ def test_packets_come_from_added_peers_only() -> None:
     assert client.dropped == {"unknown_peer": 2, "channel_data": 2}
     with pytest.raises(KeyError):
         client.frame(OTHER, b"media")
+
+
+CHECK = b"\x00\x01 what begins like STUN"
+ELSEWHERE = Address(PEER.host, PEER.port + 1)
+
+
+def test_stun_from_another_port_of_a_peers_relay_is_told() -> None:
+    relay = Relay()
+    client = relay.allocate()
+    relay.bind(PEER)
+    assert relay.data(ELSEWHERE, CHECK) is None
+    event = relay.event()
+    assert event == Stranger(ELSEWHERE, CHECK)
+    assert not client.dropped
+    assert not relay.take()  # nothing is sent there before it was added
+
+
+@pytest.mark.parametrize("data", [b"\x80 media", b"\x16 DTLS", b"\x40\x00 ChannelData", b"\x04"])
+def test_anything_else_from_another_port_is_dropped_and_counted(data: bytes) -> None:
+    relay = Relay()
+    client = relay.allocate()
+    relay.bind(PEER)
+    assert relay.data(ELSEWHERE, data) is None
+    assert not relay.events()
+    assert client.dropped == {"unknown_peer": 1}
+
+
+def test_stun_from_another_host_is_dropped_and_counted() -> None:
+    relay = Relay()
+    client = relay.allocate()
+    assert relay.data(PEER, CHECK) is None  # there is no peer yet
+    relay.bind(PEER)
+    assert relay.data(OTHER, CHECK) is None
+    client.remove_peer(PEER)
+    assert relay.data(ELSEWHERE, CHECK) is None  # there is none any more
+    assert not relay.events()
+    assert client.dropped == {"unknown_peer": 3}
 
 
 def test_a_removed_peer_is_neither_sent_to_nor_heard() -> None:
