@@ -41,12 +41,16 @@ class AudioStats:
 
     Attributes:
         frames_sent, frames_received: audio packets, of 20 ms each.
-        frames_heard: frames that were decoded and delivered.
+        frames_heard: packets of the peer that were decoded and delivered.
+        concealed: frames of 20 ms that were delivered without one: made up, or silence when more than 100 ms are
+            missing.
         late: packets that came too late to be heard.
-        undecodable: packets that are not Opus.
+        undecodable: packets that are not 20 ms of Opus.
         lost: packets of the peer that did not arrive.
         lost_by_peer: ours that did not arrive there, as the peer last reported; None before it did.
         jitter_ms: of what arrives (RFC 3550, section 6.4.1).
+        playout_delay_ms: how long sound is held back after the arrival of a packet that nothing delayed.
+        playout_target_ms: how long it should be held back, by what the path does.
         round_trip_ms: from RTCP; None until known.
         transport: packet counters and sizes, a copy.
     """
@@ -54,11 +58,14 @@ class AudioStats:
     frames_sent: int
     frames_received: int
     frames_heard: int
+    concealed: int
     late: int
     undecodable: int
     lost: int
     lost_by_peer: int | None
     jitter_ms: float
+    playout_delay_ms: float
+    playout_target_ms: float
     round_trip_ms: float | None
     transport: TransportCounters
 
@@ -71,17 +78,17 @@ class AudioSession:
         call_key: 32 secret bytes that both sides share and no other call has.
         caller: True on the side that placed the call.
         local_ssrc, remote_ssrc: 1 to 2**32 - 1, not equal.
-        payload_type: 96 to 127, the same on both sides.
+        payload_type: 96 to 127 without 126, the same on both sides.
         source: what to send. The session closes it.
         sink: records what is heard. The session closes it.
-        on_frame: called with each decoded frame. One that raises is not called again.
+        on_frame: called every 20 ms from the first packet on, with what is heard. One that raises is not called again.
 
     Attributes:
         finished: an event, set when the source has ended. Silence is sent from then on.
 
     Raises:
         ConfigError: a key, an SSRC or the payload type is out of range, or the SSRCs are equal.
-        MediaError: this machine lacks SRTP with AES-GCM.
+        MediaError: this machine lacks SRTP with AES-GCM, or libopus.
     """
 
     def __init__(
@@ -120,6 +127,11 @@ class AudioSession:
         self._closing: asyncio.Task[None] | None = None
 
     @property
+    def transport(self) -> RtpTransport:
+        """What carries the packets: in-band control, and when audio arrived."""
+        return self._transport
+
+    @property
     def muted(self) -> bool:
         """Whether encoded silence is sent instead of the source. Set at any time; size and pace stay the same."""
         return self._track.muted
@@ -145,8 +157,8 @@ class AudioSession:
 
     @property
     def frames_heard(self) -> int:
-        """Frames decoded and delivered."""
-        return self._playout.frames
+        """Packets of the peer decoded and delivered, 20 ms each."""
+        return self._playout.played
 
     async def start(self) -> None:
         """Send and receive from now on. A second call does nothing. Raises CallClosed after `close()`."""
@@ -166,6 +178,9 @@ class AudioSession:
         self._sender._ssrc = self._local_ssrc
         await self._receiver.receive(RTCRtpReceiveParameters(codecs=[codec]))
         self._receiver._handle_disconnect()  # ends its decoder thread: Playout decodes
+        start = asyncio.get_running_loop().time()
+        self._track.begin(start)
+        self._playout.phase = start
         self._transport.open()  # what the peer has sent already comes at once
         rtcp = RTCRtcpParameters(cname=secrets.token_hex(8))
         await self._sender.send(RTCRtpSendParameters(codecs=[codec], rtcp=rtcp))
@@ -186,11 +201,14 @@ class AudioSession:
             frames_sent=self.frames_sent,
             frames_received=self.frames_received,
             frames_heard=self.frames_heard,
+            concealed=self._playout.concealed,
             late=self._playout.late,
             undecodable=self._playout.undecodable,
             lost=max(0, inbound.packetsLost) if inbound else 0,
             lost_by_peer=max(0, outbound.packetsLost) if outbound else None,
             jitter_ms=inbound.jitter * 1000 / SAMPLE_RATE if inbound else 0.0,
+            playout_delay_ms=self._playout.delay_ms,
+            playout_target_ms=self._playout.target_ms,
             round_trip_ms=round_trip * 1000 if round_trip is not None and 0 <= round_trip < MAX_ROUND_TRIP else None,
             transport=copy.deepcopy(self._transport.counters),
         )
@@ -208,6 +226,7 @@ class AudioSession:
             await _bounded(self._receiver.stop())
         self._transport.close()
         self._track.stop()
+        self._playout.close()
         with contextlib.suppress(Exception):  # a source may be anybody's
             self._source.close()
         if self._sink is not None:

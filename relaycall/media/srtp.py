@@ -1,7 +1,8 @@
 """SRTP with keys that come from signaling (RFC 3711, AEAD_AES_256_GCM of RFC 7714).
 
-Each direction has its own master key and salt, and is bound to one SSRC: libsrtp refuses a packet of any other
-before it makes any state for it. Replay protection is on.
+Audio and control have a master key and salt of their own in each direction, and each is bound to one SSRC: libsrtp
+refuses a packet of any other before it makes any state for it. Replay protection is on. libsrtp finds a replay before
+it authenticates, so the latest are kept: one copy of each, over a second path, is told from a replay.
 
 The C library is called through pylibsrtp's own binding with one buffer for the life of the stream: 0.9 µs a packet,
 where pylibsrtp's `Session` methods, which allocate for every packet, take 1.4 µs.
@@ -24,13 +25,14 @@ CALL_KEY_SIZE = 32  # bytes
 MASTER_SIZE = 44  # bytes: a 256-bit key and a 96-bit salt
 MAX_PACKET = 1500  # bytes, protected
 RTP_HEADER_SIZE = 12  # bytes, without CSRCs and extension
+BARE_HEADER = 0x80  # first byte: version 2; no padding, no extension, no CSRC: what relaycall sends
 RTCP_HEADER_SIZE = 8  # bytes, the sender's SSRC included
 TAG_SIZE = 16  # bytes
 SRTCP_INDEX_SIZE = 4  # bytes
 REPLAY_WINDOW = 1024  # packets: 20 s of audio, more than any change of path reorders
-
-_CALLER_TO_CALLEE = b"relaycall/1 srtp caller to callee"
-_CALLEE_TO_CALLER = b"relaycall/1 srtp callee to caller"
+COPIES_KNOWN = (
+    32  # packets kept, by the low bits of their number; more would let a relay that stopped pretend for longer
+)
 
 
 class Refusal(enum.Enum):
@@ -40,6 +42,7 @@ class Refusal(enum.Enum):
     REPLAY = "replay"
     WRONG_SSRC = "wrong_ssrc"
     MALFORMED = "malformed"
+    COPY = "copies"  # the first replay of a recent authentic packet
 
 
 # Status codes of libsrtp that say more than "the packet is not as it should be".
@@ -53,10 +56,20 @@ _REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class SrtpKeys:
-    """The master key and salt of each direction, 44 bytes each. The repr shows neither."""
+    """What one side sends and receives with. The repr shows nothing.
+
+    Attributes:
+        send, receive: master key and salt of the audio, 44 bytes.
+        control_send, control_receive: those of the control packets.
+        control_send_ssrc, control_receive_ssrc: as derived, 32 bits; `free_ssrc` makes them usable.
+    """
 
     send: bytes = field(repr=False)
     receive: bytes = field(repr=False)
+    control_send: bytes = field(repr=False)
+    control_receive: bytes = field(repr=False)
+    control_send_ssrc: int = field(repr=False)
+    control_receive_ssrc: int = field(repr=False)
 
 
 def derive_keys(call_key: bytes, *, caller: bool) -> SrtpKeys:
@@ -71,11 +84,25 @@ def derive_keys(call_key: bytes, *, caller: bool) -> SrtpKeys:
     """
     if len(call_key) != CALL_KEY_SIZE:
         raise ConfigError(f"A call key has {CALL_KEY_SIZE} bytes, not {len(call_key)}.")
-    to_callee, to_caller = (
-        HKDF(algorithm=hashes.SHA256(), length=MASTER_SIZE, salt=None, info=info).derive(call_key)
-        for info in (_CALLER_TO_CALLEE, _CALLEE_TO_CALLER)
-    )
-    return SrtpKeys(to_callee, to_caller) if caller else SrtpKeys(to_caller, to_callee)
+
+    def derive(stream: bytes, length: int) -> tuple[bytes, bytes]:
+        """Ours, then the peer's."""
+        to_callee, to_caller = (
+            HKDF(hashes.SHA256(), length, salt=None, info=b"relaycall/1 " + stream + direction).derive(call_key)
+            for direction in (b" caller to callee", b" callee to caller")
+        )
+        return (to_callee, to_caller) if caller else (to_caller, to_callee)
+
+    audio, control = derive(b"srtp", MASTER_SIZE), derive(b"control", MASTER_SIZE)
+    send_ssrc, receive_ssrc = (int.from_bytes(ssrc, "big") for ssrc in derive(b"control ssrc", 4))
+    return SrtpKeys(*audio, *control, send_ssrc, receive_ssrc)
+
+
+def free_ssrc(derived: int, *taken: int) -> int:
+    """The derived SSRC, or the next higher one that is neither 0 nor taken."""
+    while derived in (0, *taken):
+        derived = (derived + 1) & 0xFFFFFFFF
+    return derived
 
 
 class _Stream:
@@ -129,11 +156,28 @@ class OutgoingSrtp(_Stream):
 class IncomingSrtp(_Stream):
     """Checks and opens what the peer sent. `IncomingSrtp(keys.receive, its SSRC)`; MediaError as above."""
 
+    def __init__(self, key: bytes, ssrc: int) -> None:
+        super().__init__(key, ssrc)
+        self._rtp = [b""] * COPIES_KNOWN
+        self._rtcp = [b""] * COPIES_KNOWN
+
     def unprotect_rtp(self, packet: bytes) -> bytes | Refusal:
         """The RTP packet, or why it is not one of this stream."""
-        return self._process(lib.srtp_unprotect, packet, RTP_HEADER_SIZE + TAG_SIZE, MAX_PACKET)
+        plain = self._process(lib.srtp_unprotect, packet, RTP_HEADER_SIZE + TAG_SIZE, MAX_PACKET)
+        if plain.__class__ is bytes:
+            self._rtp[packet[3] % COPIES_KNOWN] = packet  # the low bits of the sequence number
+        elif plain is Refusal.REPLAY and self._rtp[packet[3] % COPIES_KNOWN] == packet:
+            self._rtp[packet[3] % COPIES_KNOWN] = b""  # once: a relay may not live on what it carried before
+            return Refusal.COPY
+        return plain
 
     def unprotect_rtcp(self, packet: bytes) -> bytes | Refusal:
         """The compound RTCP packet, or why it is not one of this stream."""
         smallest = RTCP_HEADER_SIZE + TAG_SIZE + SRTCP_INDEX_SIZE
-        return self._process(lib.srtp_unprotect_rtcp, packet, smallest, MAX_PACKET)
+        plain = self._process(lib.srtp_unprotect_rtcp, packet, smallest, MAX_PACKET)
+        if plain.__class__ is bytes:
+            self._rtcp[packet[-1] % COPIES_KNOWN] = packet  # the low bits of the index
+        elif plain is Refusal.REPLAY and self._rtcp[packet[-1] % COPIES_KNOWN] == packet:
+            self._rtcp[packet[-1] % COPIES_KNOWN] = b""
+            return Refusal.COPY
+        return plain

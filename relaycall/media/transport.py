@@ -6,6 +6,9 @@ aiortc asks eight things of a transport: `state`, `_stats_id`, `_get_stats`, `_s
 Only what an audio call needs gets through, and everything else is dropped and counted: RTP of one SSRC and one
 payload type with a bare header, and of RTCP the sender and receiver reports. SDES and BYE are accepted and end here:
 a BYE would stop aiortc's decoder for good, and hanging up has its own road.
+
+That road is a second stream each way, with keys, SSRC and payload type of its own: control packets. What is in them is
+the business of who sets `on_control`; here they are 80 bytes, so that on the way they are as large as audio.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
@@ -21,12 +24,12 @@ from typing import Any, Protocol
 from aiortc.rtp import RtcpPacket, RtcpRrPacket, RtcpSrPacket, RtpPacket
 from aiortc.stats import RTCStatsReport
 
-from relaycall.errors import MalformedMessage, RelaycallError
-from relaycall.media.srtp import MAX_PACKET, RTP_HEADER_SIZE, IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys
+from relaycall.errors import CallClosed, ConfigError, MalformedMessage, RelaycallError
+from relaycall.media.arrivals import ArrivalLog
+from relaycall.media.control_stream import CONTROL_PAYLOAD_TYPE, ControlStream
+from relaycall.media.rtcp import GOODBYE, RECEIVER_REPORT, RTCP_KINDS, SENDER_REPORT, SOURCE_DESCRIPTION, split_compound
+from relaycall.media.srtp import BARE_HEADER, MAX_PACKET, RTP_HEADER_SIZE, IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys
 
-BARE_HEADER = 0x80  # version 2; no padding, no extension, no CSRC: what relaycall sends
-RTCP_KINDS = range(192, 224)  # second byte of RTCP (RFC 5761, section 4); audio payload types never look like it
-SENDER_REPORT, RECEIVER_REPORT, SOURCE_DESCRIPTION, GOODBYE = 200, 201, 202, 203
 MAX_SIZES = 64  # distinct packet sizes remembered
 # A peer may not keep us busier than this with packets that are its own: 4 times the audio rate, stalls included.
 BUDGET_PACKETS = 1000
@@ -42,8 +45,11 @@ class PacketPath(Protocol):
     def send_packet(self, data: bytes) -> None:
         """Send one packet now, or drop it. Never blocks; raises CallClosed once closed."""
 
-    def set_receiver(self, receiver: Callable[[bytes], None] | None) -> None:
-        """Who gets each received packet that is not STUN, by a synchronous call. None: nobody."""
+    def set_receiver(self, receiver: Callable[[bytes], bool] | None) -> None:
+        """Who gets each received packet that is not STUN, by a synchronous call. None: nobody.
+
+        It returns whether the packet is authentic: the peer made it, and it or a copy of it has come.
+        """
 
 
 @dataclass(slots=True)
@@ -53,13 +59,13 @@ class Dropped:
     Attributes:
         not_media: neither RTP nor RTCP, or smaller than 12 or larger than 1500 bytes.
         wrong_ssrc: not the peer's SSRC.
-        wrong_payload_type: RTP that is not the call's audio.
+        wrong_payload_type: RTP that is neither the call's audio nor control.
         authentication: wrong key, or altered on the way.
         replay: seen before, or older than the replay window.
-        malformed: authentic or not, but not what a relaycall peer sends; also what aiortc choked on.
+        malformed: authentic or not, but not what a relaycall peer sends; also what aiortc or `on_control` choked on.
         rtcp_kind: packets of a compound whose kind an audio call does not use.
         flood: authentic, but more than a call can need.
-        unsent: our own packets that could not be protected.
+        unsent: our own packets that could not be protected, and control packets that the path did not take.
     """
 
     not_media: int = 0
@@ -81,7 +87,9 @@ class TransportCounters:
         packets_sent, bytes_sent: handed to the path.
         packets_received, bytes_received: everything the path delivered, what was dropped included.
         audio_sent, audio_received: RTP packets; received ones are authentic and were accepted.
+        control_sent, control_received: control packets, likewise.
         rtcp_sent, rtcp_received: compound RTCP packets, likewise.
+        copies: packets that came a second time, each authentic: they went over two paths.
         goodbyes: RTCP BYE packets received.
         dropped: packets dropped, by reason.
         sent_sizes, received_sizes: the distinct sizes of audio packets, 64 at most.
@@ -93,8 +101,11 @@ class TransportCounters:
     bytes_received: int = 0
     audio_sent: int = 0
     audio_received: int = 0
+    control_sent: int = 0
+    control_received: int = 0
     rtcp_sent: int = 0
     rtcp_received: int = 0
+    copies: int = 0
     goodbyes: int = 0
     dropped: Dropped = field(default_factory=Dropped)
     sent_sizes: set[int] = field(default_factory=set)
@@ -102,27 +113,37 @@ class TransportCounters:
 
 
 class RtpTransport:
-    """One audio stream each way over a packet path.
+    """One audio stream and one of control packets each way over a packet path.
 
     Args:
         path: carries the packets.
         keys: of this side.
         local_ssrc: what we send as.
         remote_ssrc: the only source that is accepted.
-        payload_type: of the audio, 96 to 127, both ways.
+        payload_type: of the audio, 96 to 127 without 126, both ways.
+
+    Attributes:
+        on_control: called with the 80 bytes of each new control packet, within `receive`. What it raises is counted.
+        arrivals: the latest audio packets, for reports on gaps.
 
     Raises:
+        ConfigError: the payload type is that of control packets.
         MediaError: libsrtp lacks AES-GCM.
     """
 
     def __init__(
         self, path: PacketPath, keys: SrtpKeys, *, local_ssrc: int, remote_ssrc: int, payload_type: int
     ) -> None:
+        if payload_type == CONTROL_PAYLOAD_TYPE:
+            raise ConfigError(f"The payload type {CONTROL_PAYLOAD_TYPE} is taken by control packets.")
         self.counters = TransportCounters()
+        self.on_control: Callable[[bytes], None] | None = None
+        self.arrivals = ArrivalLog()
         self.state = "new"  # then "connected", then "closed": aiortc's words
         self._path = path
         self._outgoing = OutgoingSrtp(keys.send, local_ssrc)
         self._incoming = IncomingSrtp(keys.receive, remote_ssrc)
+        self._control = ControlStream(keys, local_ssrc, remote_ssrc)
         self._remote_ssrc = remote_ssrc
         self._payload_type = payload_type
         self._sender: Any = None
@@ -143,7 +164,7 @@ class RtpTransport:
             self.state = "closed"
             return
         self.state = "closed"
-        self._receiver = self._sender = None
+        self._receiver = self._sender = self.on_control = None
         for task in self._waiting:
             task.cancel()
         try:
@@ -153,8 +174,12 @@ class RtpTransport:
 
     # --- received -----------------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> None:
-        """Take one packet from the path. Raises nothing, whatever it holds."""
+    def receive(self, data: bytes) -> bool:
+        """Take one packet from the path. Raises nothing, whatever it holds.
+
+        Returns:
+            Whether it is authentic: made by the peer, and new or a copy of a recent packet that was.
+        """
         counters = self.counters
         dropped = counters.dropped
         size = len(data)
@@ -162,43 +187,58 @@ class RtpTransport:
         counters.bytes_received += size
         if not RTP_HEADER_SIZE <= size <= MAX_PACKET or data[0] >> 6 != 2:
             dropped.not_media += 1
-            return
+            return False
         kind = data[1]
         if kind in RTCP_KINDS:
-            self._receive_rtcp(data)
-            return
+            return self._receive_rtcp(data)
+        if kind == CONTROL_PAYLOAD_TYPE:
+            return self._receive_control(data)
         if kind & 0x7F != self._payload_type:
             dropped.wrong_payload_type += 1
-            return
+            return False
         if data[0] != BARE_HEADER:
             dropped.malformed += 1
-            return
+            return False
         plain = self._incoming.unprotect_rtp(data)  # refuses other SSRCs; the header is authentic with the rest
         if not isinstance(plain, bytes):
-            self._refused(plain)
-            return
+            return self._refused(plain)
         if len(plain) == RTP_HEADER_SIZE:  # an empty payload would end aiortc's decoder for good
             dropped.malformed += 1
-            return
+            return True
         if not self._within_budget():
-            return
+            return True
         counters.audio_received += 1
         if size not in counters.received_sizes and len(counters.received_sizes) < MAX_SIZES:
             counters.received_sizes.add(size)
+        _, _, sequence_number, timestamp, ssrc = _RTP_HEADER.unpack_from(plain)
+        self.arrivals.add(monotonic(), sequence_number)
         if self._receiver is not None:
-            _, _, sequence_number, timestamp, ssrc = _RTP_HEADER.unpack_from(plain)
             packet = RtpPacket(
                 self._payload_type, kind >> 7, sequence_number, self._unwrap(timestamp), ssrc, plain[RTP_HEADER_SIZE:]
             )
             self._run(self._receiver._handle_rtp_packet(packet, 0))  # the arrival time is used for video only
+        return True
 
-    def _receive_rtcp(self, data: bytes) -> None:
+    def _receive_control(self, data: bytes) -> bool:
+        payload = self._control.unprotect(data)
+        if not isinstance(payload, bytes):
+            return self._refused(payload)
+        if not self._within_budget():
+            return True
+        self.counters.control_received += 1
+        try:
+            if self.on_control is not None:
+                self.on_control(payload)
+        except Exception:  # a fault there must not end the path
+            self.counters.dropped.malformed += 1
+        return True
+
+    def _receive_rtcp(self, data: bytes) -> bool:
         plain = self._incoming.unprotect_rtcp(data)
         if not isinstance(plain, bytes):
-            self._refused(plain)
-            return
+            return self._refused(plain)
         if not self._within_budget():
-            return
+            return True
         self.counters.rtcp_received += 1
         try:
             for kind, packet in split_compound(plain):
@@ -210,6 +250,7 @@ class RtpTransport:
                     self.counters.dropped.rtcp_kind += 1
         except MalformedMessage:
             self.counters.dropped.malformed += 1
+        return True
 
     def _take_report(self, packet: bytes) -> None:
         try:
@@ -226,9 +267,11 @@ class RtpTransport:
         if report.reports and self._sender is not None:
             self._run(self._sender._handle_rtcp_packet(report))
 
-    def _refused(self, refusal: Refusal) -> None:
-        dropped = self.counters.dropped
-        setattr(dropped, refusal.value, getattr(dropped, refusal.value) + 1)
+    def _refused(self, refusal: Refusal) -> bool:
+        """Count it. A copy is no loss: it shows that this path works as well as the one that was faster."""
+        counted = self.counters if refusal is Refusal.COPY else self.counters.dropped
+        setattr(counted, refusal.value, getattr(counted, refusal.value) + 1)
+        return refusal is Refusal.COPY
 
     def _within_budget(self) -> bool:
         if not self._budget:  # the clock is read only when the packets are used up
@@ -272,6 +315,23 @@ class RtpTransport:
             await _resume(coroutine, waits_for)
         except Exception:
             self.counters.dropped.malformed += 1
+
+    # --- sent ---------------------------------------------------------------------------------------------------------
+
+    def send_control(self, payload: bytes) -> None:
+        """Send one control packet of 80 bytes now. Raises nothing: one that cannot be sent is counted as unsent."""
+        counters = self.counters
+        protected = self._control.protect(payload) if self.state == "connected" else None
+        try:
+            if not isinstance(protected, bytes):
+                raise CallClosed
+            self._path.send_packet(protected)
+        except RelaycallError:  # aiortc's sender will find out by itself that the path is closed
+            counters.dropped.unsent += 1
+            return
+        counters.control_sent += 1
+        counters.packets_sent += 1
+        counters.bytes_sent += len(protected)
 
     # --- what aiortc asks of a transport ------------------------------------------------------------------------------
 
@@ -318,19 +378,6 @@ class RtpTransport:
 
     def _unregister_rtp_receiver(self, receiver: object) -> None:
         self._receiver = None
-
-
-def split_compound(compound: bytes) -> Iterator[tuple[int, bytes]]:
-    """Each packet of a compound RTCP packet with its type (RFC 3550, section 6.1). Raises MalformedMessage."""
-    position = 0
-    while position < len(compound):
-        if len(compound) < position + 4 or compound[position] >> 6 != 2:
-            raise MalformedMessage("An RTCP packet has no valid header.")
-        end = position + 4 + 4 * int.from_bytes(compound[position + 2 : position + 4], "big")
-        if end > len(compound):
-            raise MalformedMessage("An RTCP packet is cut short.")
-        yield compound[position + 1], compound[position:end]
-        position = end
 
 
 @types.coroutine

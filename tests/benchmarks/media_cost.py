@@ -21,14 +21,16 @@ from aiortc.codecs.opus import OpusEncoder
 from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcrtpparameters import RTCRtcpParameters, RTCRtpReceiveParameters, RTCRtpSendParameters
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
+from aiortc.rtp import RtpPacket
 from av import AudioFrame
 
 from relaycall.media.audio import FRAME_SAMPLES, ConstantRateOpus, pcm_frame
 from relaycall.media.files import FileSource
+from relaycall.media.playout import Playout
 from relaycall.media.session import AudioSession
 from relaycall.media.srtp import IncomingSrtp, OutgoingSrtp, derive_keys
 from relaycall.media.transport import RtpTransport
-from tests.media.paths import MemoryPath, memory_pair
+from tests.media.paths import MemoryPath, VirtualLoop, memory_pair
 
 SPEECH = Path(__file__).parents[2] / "examples" / "speech.ogg"
 CALL_KEY = secrets.token_bytes(32)
@@ -151,6 +153,29 @@ def encoder_cost() -> dict[str, float]:
     }
 
 
+def playout_cost() -> dict[str, float]:
+    """A packet that arrives and is played, with decoding, without the wake-ups."""
+    encoder = ConstantRateOpus()
+    coded = [bytes(encoder.encode(block, 0)) for block in islice(LoopedSpeech()._next, 300)]
+
+    async def play(loop: Any) -> float:
+        playout = Playout(lambda frame: None)
+
+        def work() -> None:
+            for number, payload in enumerate(coded):
+                playout.add(RtpPacket(111, 0, number, FRAME_SAMPLES * number, ONE, payload))
+                loop.now += 0.02
+                playout._tick()
+
+        used = cost(work, len(coded))
+        playout.close()
+        assert playout.played == len(coded)
+        return used
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return {"playout_us": runner.run(play(runner.get_loop()))}
+
+
 async def our_call(seconds: float) -> float:
     """CPU seconds per call-minute, both sides together."""
     one, other = memory_pair()
@@ -213,7 +238,7 @@ def medians(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
 
 def run(seconds: float) -> dict[str, float]:
     """All figures. The calls take most of the time: three of each kind, one after the other, in so many seconds."""
-    figures = medians(srtp_cost) | medians(transport_cost) | medians(encoder_cost)
+    figures = medians(srtp_cost) | medians(transport_cost) | medians(encoder_cost) | medians(playout_cost)
     calls = [(asyncio.run(our_call(seconds / 6)), asyncio.run(plain_call(seconds / 6))) for _ in range(3)]
     ours, plain = (statistics.median(values) for values in zip(*calls, strict=True))
     figures["call_cpu_s_per_minute"] = ours

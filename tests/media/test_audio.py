@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import math
 import time
+import weakref
 from array import array
 from pathlib import Path
 
@@ -154,6 +155,30 @@ async def test_a_stopped_track_gives_nothing() -> None:
     track.stop()
     with pytest.raises(MediaStreamError):
         await track.recv()
+
+
+async def test_stopping_frees_the_encoder_and_ends_a_wait() -> None:
+    track = OpusTrack(SilenceSource())
+    await track.recv()
+    waiting = asyncio.ensure_future(track.recv())
+    await asyncio.sleep(0)
+    gone = weakref.ref(track._encoder)
+    track.stop()
+    assert gone() is None
+    with pytest.raises(MediaStreamError):
+        await waiting
+
+
+async def test_packets_are_due_at_whole_packet_times_after_the_begin() -> None:
+    track = OpusTrack(SilenceSource())
+    loop = asyncio.get_running_loop()
+    begin = loop.time() + 0.05
+    track.begin(begin)
+    for number in range(4):
+        packet = await track.recv()
+        assert packet.pts == number * FRAME_SAMPLES
+        assert begin + number * 0.02 - 0.001 <= loop.time() < begin + number * 0.02 + 0.2
+    track.stop()
 
 
 def test_tracks_have_fresh_names() -> None:

@@ -76,7 +76,7 @@ async def test_the_jitter_buffer_of_a_receiver_can_be_replaced(no_leaks: None) -
     receiver = RTCRtpReceiver("audio", Recorder())
     assert hasattr(receiver, "_RTCRtpReceiver__jitter_buffer")
     heard: list[object] = []
-    receiver._RTCRtpReceiver__jitter_buffer = Playout(heard.append)
+    receiver._RTCRtpReceiver__jitter_buffer = playout = Playout(heard.append)
     receiver._track = RemoteStreamTrack("audio")
     await receiver.receive(RTCRtpReceiveParameters(codecs=[CODEC]))
     threads = threading.active_count()
@@ -87,8 +87,9 @@ async def test_the_jitter_buffer_of_a_receiver_can_be_replaced(no_leaks: None) -
         coroutine = receiver._handle_rtp_packet(RtpPacket(111, 0, number, 960 * number, 2, payload), 0)
         with pytest.raises(StopIteration):  # it never waits
             coroutine.send(None)
-    assert len(heard) == 3
     await receiver.stop()
+    playout.close()
+    assert len(heard) == playout.played == 3
     assert await receiver._track._queue.get() is None
     assert receiver._track._queue.qsize() == 0, "aiortc does not decode as well"
 

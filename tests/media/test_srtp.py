@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaycall.errors import ConfigError
-from relaycall.media.srtp import IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys, derive_keys
+from relaycall.media.srtp import COPIES_KNOWN, IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys, derive_keys, free_ssrc
 
 KEY = bytes(range(44))
 OTHER_KEY = bytes(range(1, 45))
@@ -42,12 +42,22 @@ def test_known_answer() -> None:
     assert keys.receive == hkdf_sha256(bytes(range(32)), b"relaycall/1 srtp callee to caller", 44)
     assert keys.send.hex().startswith("d30ffa1c0fcb55761d34a1cfda5a0de4")
     assert keys.receive.hex().startswith("b63461b2c4a32bca1cce11c0a38bac33")
+    assert keys.control_send == hkdf_sha256(bytes(range(32)), b"relaycall/1 control caller to callee", 44)
+    assert keys.control_receive == hkdf_sha256(bytes(range(32)), b"relaycall/1 control callee to caller", 44)
+    to_callee = hkdf_sha256(bytes(range(32)), b"relaycall/1 control ssrc caller to callee", 4)
+    to_caller = hkdf_sha256(bytes(range(32)), b"relaycall/1 control ssrc callee to caller", 4)
+    assert keys.control_send_ssrc == int.from_bytes(to_callee, "big")
+    assert keys.control_receive_ssrc == int.from_bytes(to_caller, "big")
 
 
 def test_what_one_side_sends_with_the_other_receives_with() -> None:
     caller, callee = (derive_keys(bytes(32), caller=caller) for caller in (True, False))
     assert (caller.send, caller.receive) == (callee.receive, callee.send)
-    assert caller.send != caller.receive
+    assert (caller.control_send, caller.control_receive) == (callee.control_receive, callee.control_send)
+    assert caller.control_send_ssrc == callee.control_receive_ssrc
+    assert caller.control_receive_ssrc == callee.control_send_ssrc
+    assert caller.control_send_ssrc != caller.control_receive_ssrc
+    assert len({caller.send, caller.receive, caller.control_send, caller.control_receive}) == 4
     assert derive_keys(b"\1" * 32, caller=True).send != caller.send
 
 
@@ -57,12 +67,20 @@ def test_a_call_key_of_another_size_is_refused(size: int) -> None:
         derive_keys(bytes(size), caller=True)
 
 
+def test_an_ssrc_in_use_is_stepped_over() -> None:
+    assert free_ssrc(7, 1, 2) == 7
+    assert free_ssrc(1, 1, 3) == 2
+    assert free_ssrc(1, 2, 1) == 3
+    assert free_ssrc(0) == 1
+    assert free_ssrc(0xFFFFFFFF, 0xFFFFFFFF, 1) == 2
+
+
 def test_no_repr_shows_a_key() -> None:
     keys = derive_keys(bytes(32), caller=True)
     for shown in (repr(keys), str(keys), f"{keys}", repr(OutgoingSrtp(keys.send, SSRC))):
         assert repr(keys.send)[2:12] not in shown
         assert keys.send.hex()[:10] not in shown
-    assert repr(SrtpKeys(b"a", b"b")) == "SrtpKeys()"
+    assert repr(SrtpKeys(b"a", b"b", b"c", b"d", 1, 2)) == "SrtpKeys()"
 
 
 def test_round_trip_and_sizes() -> None:
@@ -103,12 +121,48 @@ def test_replays_are_refused_near_and_far() -> None:
     for packet in packets:
         assert isinstance(packet, bytes)
         assert isinstance(incoming.unprotect_rtp(packet), bytes)
-    for number in (1499, 1490, 600, 0):
+    for number in (1499, 1490, 1500 - COPIES_KNOWN):
+        assert incoming.unprotect_rtp(packets[number]) is Refusal.COPY
+    for number in (1499 - COPIES_KNOWN, 600, 0):
         assert incoming.unprotect_rtp(packets[number]) is Refusal.REPLAY
-    rtcp = outgoing.protect_rtcp(receiver_report())
-    assert isinstance(rtcp, bytes)
-    assert incoming.unprotect_rtcp(rtcp) == receiver_report()
-    assert incoming.unprotect_rtcp(rtcp) is Refusal.REPLAY
+
+
+def test_replays_of_rtcp_are_refused_near_and_far() -> None:
+    outgoing, incoming = OutgoingSrtp(KEY, SSRC), IncomingSrtp(KEY, SSRC)
+    packets = [outgoing.protect_rtcp(receiver_report()) for _ in range(300)]
+    for packet in packets:
+        assert isinstance(packet, bytes)
+        assert incoming.unprotect_rtcp(packet) == receiver_report()
+    for number in (299, 300 - COPIES_KNOWN):
+        assert incoming.unprotect_rtcp(packets[number]) is Refusal.COPY
+    for number in (299 - COPIES_KNOWN, 0):
+        assert incoming.unprotect_rtcp(packets[number]) is Refusal.REPLAY
+
+
+def test_what_only_looks_like_a_replay_is_no_copy() -> None:
+    """libsrtp looks at the number first: a forged packet of a known number is a replay to it."""
+    outgoing, incoming = OutgoingSrtp(KEY, SSRC), IncomingSrtp(KEY, SSRC)
+    packet, report = outgoing.protect_rtp(rtp(1)), outgoing.protect_rtcp(receiver_report())
+    assert isinstance(packet, bytes)
+    assert isinstance(report, bytes)
+    for place in range(1, 17):
+        forged = bytearray(packet)
+        forged[-place] ^= 1
+        assert incoming.unprotect_rtp(bytes(forged)) is Refusal.AUTHENTICATION
+        forged_report = bytearray(report)
+        forged_report[-place - 4] ^= 1
+        assert incoming.unprotect_rtcp(bytes(forged_report)) is Refusal.AUTHENTICATION
+    assert incoming.unprotect_rtp(packet) == rtp(1)
+    assert incoming.unprotect_rtcp(report) == receiver_report()
+    for place in range(1, 17):
+        forged = bytearray(packet)
+        forged[-place] ^= 1
+        assert incoming.unprotect_rtp(bytes(forged)) is Refusal.REPLAY
+        forged_report = bytearray(report)
+        forged_report[-place - 4] ^= 1
+        assert incoming.unprotect_rtcp(bytes(forged_report)) is Refusal.REPLAY
+    assert incoming.unprotect_rtp(packet) is Refusal.COPY
+    assert incoming.unprotect_rtcp(report) is Refusal.COPY
 
 
 def test_packets_out_of_order_are_accepted_within_the_window() -> None:

@@ -22,10 +22,10 @@ from aiortc.rtp import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relaycall.errors import MalformedMessage
 from relaycall.media import transport as transport_module
+from relaycall.media.control_stream import ControlStream
 from relaycall.media.srtp import OutgoingSrtp, Refusal, derive_keys
-from relaycall.media.transport import BUDGET_PACKETS, MAX_SIZES, MAX_WAITING, Dropped, RtpTransport, split_compound
+from relaycall.media.transport import BUDGET_PACKETS, MAX_SIZES, MAX_WAITING, Dropped, RtpTransport, TransportCounters
 from tests.media.paths import MemoryPath
 
 CALL_KEY = bytes(32)
@@ -61,10 +61,19 @@ class Bench:
         self.transport._register_rtp_receiver(self.receiver, None)
         self.transport._register_rtp_sender(self.sender, None)
         self.transport.open()
-        self.peer = OutgoingSrtp(derive_keys(CALL_KEY, caller=True).send, THEIRS)
+        theirs = derive_keys(CALL_KEY, caller=True)
+        self.peer = OutgoingSrtp(theirs.send, THEIRS)
+        self.peer_control = ControlStream(theirs, THEIRS, OURS)
+        self.controls: list[bytes] = []
+        self.transport.on_control = self.controls.append
 
     def rtp(self, number: int = 1, payload: bytes = bytes(80), first: int = 0x80, kind: int = 111) -> bytes:
         protected = self.peer.protect_rtp(rtp(number, payload, first, kind))
+        assert isinstance(protected, bytes)
+        return protected
+
+    def control(self, payload: bytes) -> bytes:
+        protected = self.peer_control.protect(payload)
         assert isinstance(protected, bytes)
         return protected
 
@@ -90,7 +99,8 @@ def bench() -> Bench:
 
 
 def test_every_refusal_has_its_counter() -> None:
-    assert {refusal.value for refusal in Refusal} <= set(asdict(Dropped()))
+    assert {refusal.value for refusal in Refusal} - {"copies"} <= set(asdict(Dropped()))
+    assert TransportCounters().copies == 0
 
 
 def test_audio_gets_through_and_is_counted(bench: Bench) -> None:
@@ -147,15 +157,45 @@ def test_an_empty_payload_is_dropped(bench: Bench) -> None:
     assert bench.receive(bench.rtp(1, b"")) == {"malformed": 1}
 
 
-def test_altered_and_replayed_packets(bench: Bench) -> None:
-    packet = bench.rtp(1)
-    assert bench.receive(packet[:-1] + bytes([packet[-1] ^ 1])) == {"authentication": 1}
+def test_altered_and_copied_packets(bench: Bench) -> None:
+    packet, counters = bench.rtp(1), bench.transport.counters
+    altered = packet[:-1] + bytes([packet[-1] ^ 1])
+    assert bench.receive(altered) == {"authentication": 1}
     assert bench.receive(packet) == {"authentication": 1}
+    assert bench.receive(altered) == {"authentication": 1, "replay": 1}
     assert bench.receive(packet) == {"authentication": 1, "replay": 1}
+    assert counters.copies == 1
+    assert bench.receive(packet) == {"authentication": 1, "replay": 2}, "each packet has one copy"
     report = bench.rtcp(SENDER_REPORT)
-    assert bench.receive(report, report) == {"authentication": 1, "replay": 2}
+    altered = report[:-5] + bytes([report[-5] ^ 1]) + report[-4:]
+    assert bench.receive(report, altered, report, report) == {"authentication": 1, "replay": 4}
+    assert counters.copies == 2
     assert len(bench.receiver.rtp) == 1
     assert len(bench.receiver.rtcp) == 1
+
+
+def test_receive_says_what_is_authentic(bench: Bench) -> None:
+    receive = bench.transport.receive
+    packet, report, control = bench.rtp(1), bench.rtcp(SENDER_REPORT), bench.control(bytes(80))
+    for data in (packet, report, control):
+        altered = bytes([*data[:-5], data[-5] ^ 1, *data[-4:]])
+        for received, authentic in ((altered, False), (data, True), (altered, False), (data, True), (data, False)):
+            assert receive(received) is authentic
+    for data in (b"", b"\x80", rtp(2), rtp(2, kind=96), rtp(2, first=0x90), rtp(2, ssrc=OURS), rtp(2, kind=126)):
+        assert receive(data) is False
+    assert receive(bench.rtp(3, b"")) is True
+    assert receive(bench.rtcp(struct.pack("!BBHL", 0x80, 200, 1, THEIRS))) is True
+    assert len(bench.receiver.rtp) == len(bench.receiver.rtcp) == len(bench.controls) == 1
+
+
+def test_arrivals_are_logged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1.0
+    monkeypatch.setattr(transport_module, "monotonic", lambda: now)
+    bench.receive(bench.rtp(1))
+    now = 1.5
+    bench.receive(bench.rtp(2), rtp(3), bench.rtp(6), bench.rtp(7, b""), bench.control(bytes(80)))
+    assert bench.transport.arrivals.gap_ms(1.2) == 500
+    assert bench.transport.arrivals.lost(1.2) == 3
 
 
 def test_reports_reach_whom_they_are_for(bench: Bench) -> None:
@@ -205,14 +245,6 @@ def test_a_report_in_the_name_of_another_is_dropped(bench: Bench) -> None:
 )
 def test_malformed_rtcp(bench: Bench, compound: bytes) -> None:
     assert bench.receive(bench.rtcp(compound)) == {"malformed": 1}
-
-
-def test_split_compound() -> None:
-    one, other = bytes(SENDER_REPORT), bytes(RtcpByePacket([1]))
-    assert list(split_compound(one + other)) == [(200, one), (203, other)]
-    assert list(split_compound(b"")) == []
-    with pytest.raises(MalformedMessage):
-        list(split_compound(one + other[:-1]))
 
 
 @given(st.lists(st.binary(max_size=200), max_size=10))
@@ -295,10 +327,11 @@ def test_a_peer_cannot_keep_us_busy(bench: Bench, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(transport_module, "monotonic", lambda: now)
     packets = [bench.rtp(number) for number in range(BUDGET_PACKETS + 10)]
     assert bench.receive(*packets) == {"flood": 10}
-    assert bench.receive(bench.rtcp(RECEIVER_REPORT)) == {"flood": 11}
+    for packet in (bench.rtp(2000), bench.rtcp(RECEIVER_REPORT), bench.control(bytes(80))):
+        assert bench.transport.receive(packet) is True, "authentic, though not taken"
     assert len(bench.receiver.rtp) == BUDGET_PACKETS
     now += 10
-    assert bench.receive(bench.rtp(5000)) == {"flood": 11}
+    assert bench.receive(bench.rtp(5000)) == {"flood": 13}
     assert len(bench.receiver.rtp) == BUDGET_PACKETS + 1
 
 
