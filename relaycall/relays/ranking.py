@@ -8,7 +8,7 @@ Whoever is chosen stays until another is clearly better: measurements jitter, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from relaycall.errors import ConfigError, NoRelay
@@ -74,6 +74,15 @@ class Bans:
         """Whether it is banned."""
         ban = self._bans.get(server)
         return ban is not None and now < ban.until
+
+    def lift(self, server: RelayServer, now: float) -> None:
+        """End a ban: the relay works. Should it fail again, the next one is longer all the same."""
+        if self.banned(server, now):
+            self._bans[server].until = now
+
+    def next_end(self, servers: Iterable[RelayServer], now: float) -> float:
+        """When the first ban of these relays ends; infinity if none is banned."""
+        return min((self._bans[server].until for server in servers if self.banned(server, now)), default=float("inf"))
 
 
 def rank(

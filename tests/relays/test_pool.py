@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
 from relaycall.errors import ConfigError, CredentialsError, NoRelay
 from relaycall.redact import Secret
+from relaycall.relays import keeping, renewing
 from relaycall.relays import pool as module
-from relaycall.relays.credentials import RelayCredentials
-from relaycall.relays.pool import PoolEvent, RelayPool
+from relaycall.relays.pool import RelayPool
 from relaycall.relays.server import RelayServer
 from relaycall.server.turn import Relay
-from relaycall.stun.turn_auth import rest_password
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
+from tests.relays.pooling import Log, Minted, relays, servers
 from tests.scripted import PASSWORD, USERNAME, black_hole
 from tests.waiting import eventually
-
-
-@asynccontextmanager
-async def relays(count: int, **options: Any) -> AsyncIterator[list[Relay]]:
-    everything: dict[str, Any] = {"users": {USERNAME: PASSWORD}, "laboratory": True} | options
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(Relay(**everything)) for _ in range(count)]
-
-
-def servers(running: list[Relay], transport: str = "tcp") -> list[RelayServer]:
-    """Over TCP, where the end of a relay is noticed at once."""
-    return [RelayServer.parse(one.uri(transport), username=USERNAME, password=PASSWORD) for one in running]
-
-
-class Log:
-    """The events of a pool."""
-
-    def __init__(self) -> None:
-        self.events: list[PoolEvent] = []
-        self.then: Callable[[PoolEvent], object] = lambda _event: None
-
-    def __call__(self, event: PoolEvent) -> None:
-        self.events.append(event)
-        self.then(event)
-
-    def kinds(self) -> list[str]:
-        return [event.kind for event in self.events]
 
 
 async def test_two_are_allocated_and_all_is_given_back() -> None:
@@ -77,6 +47,10 @@ async def test_one_relay_is_a_pool_without_backup() -> None:
         assert running[0].counters.allocations == 2  # the probe's and the pool's
 
 
+def by_server(pool: RelayPool) -> list[RelayServer]:
+    return [one.server for one in pool.allocations]
+
+
 async def test_the_backup_takes_over_at_once_and_another_backup_is_found() -> None:
     log = Log()
     async with relays(3) as running:
@@ -93,12 +67,8 @@ async def test_the_backup_takes_over_at_once_and_another_backup_is_found() -> No
         assert sum(one.active for one in running) == 0
 
 
-def by_server(pool: RelayPool) -> list[RelayServer]:
-    return [one.server for one in pool.allocations]
-
-
 async def test_the_only_relay_is_taken_again_when_it_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(keeping, "ROUND", 0.05)
     log = Log()
     async with relays(1) as running:
         port = running[0].tcp_port
@@ -109,19 +79,6 @@ async def test_the_only_relay_is_taken_again_when_it_is_back(monkeypatch: pytest
             async with Relay(users={USERNAME: PASSWORD}, laboratory=True, tcp_port=port) as again:
                 await eventually(lambda: len(pool.allocations) == 1, timeout=3)
                 assert again.active == 1
-
-
-async def test_what_is_taken_is_the_callers_and_is_replaced() -> None:
-    async with relays(2) as running:
-        async with RelayPool(servers(running), laboratory=True) as pool:
-            taken = pool.take()
-            assert len(taken) == 2
-            assert pool.allocations == []
-            await eventually(lambda: len(pool.allocations) == 2)
-            assert sum(one.active for one in running) == 4
-        assert all(one.alive for one in taken)
-        await asyncio.gather(*(one.close() for one in taken))
-        assert sum(one.active for one in running) == 0
 
 
 async def test_a_relay_that_became_clearly_better_is_moved_to_make_before_break(
@@ -150,25 +107,8 @@ async def test_a_relay_that_became_clearly_better_is_moved_to_make_before_break(
             await eventually(lambda: not replaced.alive, timeout=2)
 
 
-class Minted:
-    """Credentials of a relay with a shared secret, that hold for so many seconds."""
-
-    def __init__(self, ttl: float | None) -> None:
-        self.ttl = ttl
-        self.asked = 0
-        self.error: CredentialsError | None = None
-
-    async def credentials(self) -> RelayCredentials:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        username = f"{int(time.time()) + 3600}:{self.asked}"
-        expires_at = None if self.ttl is None else time.time() + self.ttl
-        return RelayCredentials(username, Secret(rest_password("secret", username)), expires_at)
-
-
 async def test_credentials_are_renewed_before_they_expire_by_new_allocations(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(renewing, "FIRST_RETRY", 0.05)
     log, source = Log(), Minted(0.5)
     async with relays(2, users=None, auth_secret="secret") as running:
         given = [RelayServer.parse(one.uri("udp")) for one in running]
@@ -186,8 +126,8 @@ async def test_credentials_are_renewed_before_they_expire_by_new_allocations(mon
 
 
 async def test_a_source_that_fails_is_asked_again_and_what_is_held_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_RETRY", 0.05)
-    monkeypatch.setattr(module, "LAST_RETRY", 0.2)
+    monkeypatch.setattr(renewing, "FIRST_RETRY", 0.05)
+    monkeypatch.setattr(renewing, "LAST_RETRY", 0.2)
     log, source = Log(), Minted(0.1)
     async with relays(1, users=None, auth_secret="secret") as running:
         given = [RelayServer.parse(running[0].uri("udp"))]
@@ -214,6 +154,178 @@ async def test_one_allocation_per_user_does_not_make_the_probe_drop_the_relay() 
         assert running[0].counters.refused >= 1, "it was not measured again"
         assert pool.allocations == [held]
         assert log.kinds() == ["allocated"]
+
+
+async def test_without_measuring_the_first_relays_are_used_and_nothing_is_probed() -> None:
+    async with relays(4) as running:
+        given = servers(running, "udp")
+        for keep in (1, 2, 4):
+            async with RelayPool(given, measure=False, keep=keep, laboratory=True) as pool:
+                assert by_server(pool) == given[:keep]
+                assert pool.selection is None
+                await asyncio.sleep(0.02)
+        assert [one.counters.allocations for one in running] == [3, 2, 1, 1]
+
+
+async def test_how_many_can_be_kept() -> None:
+    given = [RelayServer.parse(f"turn:relay{number}.test") for number in range(5)]
+    for keep in (0, 5):
+        with pytest.raises(ConfigError):
+            RelayPool(given, measure=False, keep=keep)
+    with pytest.raises(ConfigError):
+        RelayPool(given, keep=3)
+
+
+async def test_a_relay_given_twice_is_one_relay() -> None:
+    async with relays(1) as running:
+        given = servers(running) * 2
+        async with RelayPool(given, measure=False, laboratory=True) as pool:
+            assert len(pool.allocations) == 1
+
+
+async def test_on_entering_the_next_relays_stand_in_for_those_that_refuse() -> None:
+    log = Log()
+    async with relays(3) as running:
+        given = servers(running)
+        await running[0].close()
+        async with RelayPool(given, measure=False, laboratory=True, on_event=log) as pool:
+            assert by_server(pool) == given[1:]
+            assert sorted(log.kinds()) == ["allocated", "allocated", "failed"]
+        await running[2].close()
+        given[1] = given[1].with_credentials(USERNAME, "wrong")  # which takes longer than to be refused
+        with pytest.raises(NoRelay) as caught:
+            async with RelayPool(given[1:], measure=False, laboratory=True):
+                pass
+        assert [error.code for error in caught.value.failures] == ["relay_credentials", "relay_refused"]
+
+
+async def test_on_entering_a_silent_relay_is_not_waited_for_and_taken_when_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.1)
+    async with relays(1) as running:
+        with black_hole() as port:
+            silent = RelayServer("127.0.0.1", port, "udp", USERNAME, Secret(PASSWORD))
+            given = [silent, *servers(running)]
+            async with asyncio.timeout(3), RelayPool(given, measure=False, laboratory=True) as pool:
+                assert by_server(pool) == given[1:]
+        # What was silent begins to answer: the request is repeated half a second after the first.
+        pool = RelayPool(given, measure=False, laboratory=True)
+        with black_hole(port=port):
+            await pool.__aenter__()
+            assert by_server(pool) == given[1:]
+        async with Relay(users={USERNAME: PASSWORD}, laboratory=True, udp_port=port, tcp_port=None) as late:
+            await eventually(lambda: by_server(pool) == given, timeout=2)
+            await pool.close()
+            assert late.active == 0
+
+
+async def test_on_entering_all_relays_are_tried_after_a_second_of_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "ROUND", 0.05)
+    async with relays(1) as running:
+        with black_hole() as first, black_hole() as second:
+            silent = [RelayServer("127.0.0.1", port, "udp", USERNAME, Secret(PASSWORD)) for port in (first, second)]
+            async with (
+                asyncio.timeout(3),
+                RelayPool([*silent, *servers(running)], measure=False, keep=1, laboratory=True) as pool,
+            ):
+                assert by_server(pool) == servers(running)
+
+
+async def test_while_nothing_is_held_a_relay_is_not_kept_waiting_by_a_silent_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every relay is tried once a round, banned or not, and the failures are told once."""
+    monkeypatch.setattr(keeping, "ROUND", 0.05)
+    log = Log()
+    async with relays(1) as running:
+        port = running[0].tcp_port
+        with black_hole() as silence:
+            silent = RelayServer("127.0.0.1", silence, "udp", USERNAME, Secret(PASSWORD))
+            given = [*servers(running), silent]
+            async with RelayPool(given, measure=False, keep=1, laboratory=True, on_event=log) as pool:
+                await running[0].close()
+                await asyncio.sleep(0.3)
+                assert pool.allocations == []
+                async with Relay(users={USERNAME: PASSWORD}, laboratory=True, tcp_port=port):
+                    await eventually(lambda: pool.allocations, timeout=0.5)
+                    assert log.kinds() == ["allocated", "lost", "failed", "allocated"]
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+async def test_the_clock_on_the_wall_may_be_set(jump: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour forward, or an hour back: credentials are renewed when their time is over, and only then."""
+    monkeypatch.setattr(renewing, "FIRST_RETRY", 0.05)
+    log, source, now = Log(), Minted(0.5), renewing.time.time
+    async with relays(1, users=None, auth_secret="secret") as running:
+        given = [RelayServer.parse(running[0].uri("udp"))]
+        async with RelayPool(given, credentials=source, measure=False, laboratory=True, on_event=log):
+            monkeypatch.setattr(renewing.time, "time", lambda: now() + jump)
+            await asyncio.sleep(0.2)
+            assert source.asked == 1
+            source.ttl = None
+            await eventually(lambda: log.kinds() == ["allocated", "renewed"], timeout=2)
+
+
+async def test_credentials_that_seem_to_have_expired_are_not_renewed_over_and_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(renewing, "FIRST_RETRY", 0.02)
+    source = Minted(-3600)
+    async with relays(1, users=None, auth_secret="secret") as running:
+        given = [RelayServer.parse(running[0].uri("udp"))]
+        async with RelayPool(given, credentials=source, measure=False, laboratory=True):
+            await asyncio.sleep(0.2)
+            assert source.asked == 1
+
+
+async def test_a_source_that_raises_what_it_may_not() -> None:
+    source = Minted(None)
+    source.error = ZeroDivisionError("the text is lost")
+    async with relays(1, users=None, auth_secret="secret") as running:
+        given = [RelayServer.parse(running[0].uri("udp"))]
+        with pytest.raises(CredentialsError, match="raised ZeroDivisionError") as caught:
+            async with RelayPool(given, credentials=source, measure=False, laboratory=True):
+                pass
+        assert "lost" not in str(caught.value)
+
+
+async def test_a_try_with_older_credentials_is_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.05)
+    source, dialled = Minted(0.3), []
+    allocate = module.allocate
+
+    async def allocating(server: RelayServer, **options: Any) -> Any:
+        dialled.append((server.port, server.username))
+        return await allocate(server, **options)
+
+    monkeypatch.setattr(module, "allocate", allocating)
+    monkeypatch.setattr(renewing, "FIRST_RETRY", 0.05)
+    with black_hole() as port:
+        async with relays(1, users=None, auth_secret="secret") as running:
+            given = [RelayServer.parse(running[0].uri("udp")), RelayServer("127.0.0.1", port)]
+            async with RelayPool(given, credentials=source, measure=False, laboratory=True):
+                source.ttl = None
+                await eventually(lambda: len({name for where, name in dialled if where == port}) == 2, timeout=2)
+
+
+async def test_an_allocation_that_is_lost_before_it_is_taken_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    async with relays(2) as running:
+        allocate = module.allocate
+
+        async def allocating(server: RelayServer, **options: Any) -> Any:
+            allocation = await allocate(server, **options)
+            if server.port == running[0].tcp_port:
+                await running[0].close()
+                await eventually(lambda: allocation.error)
+            return allocation
+
+        monkeypatch.setattr(module, "allocate", allocating)
+        given = servers(running)
+        async with RelayPool(given, measure=False, keep=1, laboratory=True, on_event=log) as pool:
+            assert by_server(pool) == given[1:]
+            assert log.kinds() == ["failed", "allocated"]
 
 
 async def test_cancelled_while_it_begins_nothing_stays() -> None:

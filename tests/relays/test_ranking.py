@@ -235,6 +235,19 @@ def test_when_all_are_banned_the_best_is_better_than_none() -> None:
     assert rank([found(A, 10), found(B, 50)], bans=bans, now=1.0).primary == A
 
 
+def test_a_ban_that_is_lifted_is_over_and_the_next_one_longer_all_the_same() -> None:
+    bans = Bans()
+    bans.lift(A, 0.0)
+    assert bans.next_end([A, B], 0.0) == float("inf")
+    bans.failed(A, 0.0)
+    bans.failed(B, 5.0)
+    assert bans.next_end([A, B], 6.0) == FIRST_BAN
+    assert bans.next_end([B], 6.0) == 5.0 + FIRST_BAN
+    bans.lift(A, 10.0)
+    assert not bans.banned(A, 10.0)
+    assert bans.failed(A, 11.0) == 2 * FIRST_BAN
+
+
 def test_bans_grow_to_half_an_hour_and_are_forgotten_after_another() -> None:
     bans, now, lengths = Bans(), 0.0, []
     for _ in range(8):
