@@ -26,6 +26,7 @@ from relaycall.errors import (
     RelayForbiddenPeer,
     RelayLied,
     RelayRefused,
+    RelaysLost,
     RelayTimeout,
     SignalingError,
 )
@@ -116,7 +117,7 @@ def test_the_tree() -> None:
     assert not issubclass(NoRelay, RelayError)
     assert {error for error in CLASSES if error.exit_code == 3} == {
         error for error in CLASSES if issubclass(error, RelayError) and error is not RelayLied
-    } | {NoRelay, NoPath}
+    } | {NoRelay, RelaysLost, NoPath}
 
 
 class TestNoRelay:

@@ -1,16 +1,23 @@
 """One side of an audio call: relays, the record, the path, the sound.
 
 The order is: `prepare` allocates on the relays and gives our record; the two sides exchange records, sealed, over any
-signaling; `connect` checks the paths and starts the audio.
+signaling; `connect` checks the paths and starts the audio. From then on signaling is not needed: what the two sides
+have to tell each other goes over the media path, new relays and the end of the call included.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Sequence
+from time import monotonic
 
+from relaycall.call.control import Control
+from relaycall.call.control_format import ControlState, HangupReason
+from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged
+from relaycall.call.in_band import InBand
 from relaycall.call.record import (
     KEY_SIZE,
     AudioPlan,
@@ -21,27 +28,38 @@ from relaycall.call.record import (
     derive_call_key,
     encode_record,
 )
-from relaycall.errors import CallClosed, RelaycallError
+from relaycall.errors import CallClosed
+from relaycall.ice.candidate import MAX_CANDIDATES
 from relaycall.ice.connection import CONNECT_TIMEOUT, Connection
-from relaycall.ice.events import ConnectionEvent
+from relaycall.ice.events import PathSelected, RelaySuspected
+from relaycall.ice.failover import SETTLE
 from relaycall.media.audio import AudioSource
 from relaycall.media.files import FileSink
 from relaycall.media.session import AudioSession
+from relaycall.relays.pool import RelayPool
 from relaycall.relays.server import RelayServer
 
-SESSION_CLOSE_TIMEOUT = 0.7  # seconds; with the connection's 1.2 that keeps close() below two
+logger = logging.getLogger(__name__)
+
+SESSION_CLOSE_TIMEOUT = 0.4  # seconds; with the peer's 0.3 and the connection's 1.2 that keeps close() below two
+KEEP = MAX_CANDIDATES - 1  # relays allocated at a time: there is room for a new one before an old one goes
+REPORT_AFTER = 1.0  # seconds after a move: what is late has come by then
+LOOK_BACK = 2.0  # seconds: a doubt that led to a move is not older
 
 
 class AudioCall:
     """One side of a call. All media goes through the given relays; there is no other way for it.
 
     Args:
-        relays: in order of preference; each is allocated, the others are kept warm.
+        relays: in order of preference; three are allocated at a time, and the others wait in case one fails. Or a
+            `RelayPool` that is open and not lent, which has chosen; whoever opened it closes it.
         caller: whether this side placed the call. One side is the caller, the other is not.
         source: what to send. `close` closes it.
         sink: where to record what is heard. `close` closes it.
+        protect: send the audio over two paths that share no relay, all the time, and have the other side do so too.
+            Twice the traffic; no gap when a relay dies.
         laboratory: allow loopback and private addresses. For tests on one machine only.
-        on_event: called with each `ConnectionEvent`.
+        on_event: called with each `CallEvent`.
 
     Attributes:
         connection: the path, with its statistics.
@@ -50,21 +68,44 @@ class AudioCall:
 
     def __init__(
         self,
-        relays: Sequence[RelayServer],
+        relays: Sequence[RelayServer] | RelayPool,
         *,
         caller: bool,
         source: AudioSource,
         sink: FileSink | None = None,
+        protect: bool = False,
         laboratory: bool = False,
-        on_event: Callable[[ConnectionEvent], None] | None = None,
+        on_event: Callable[[CallEvent], None] | None = None,
     ) -> None:
-        self.connection = Connection(relays, ice_controlling=caller, laboratory=laboratory, on_event=on_event)
+        self.on_event = on_event
+        self._owns_pool = not isinstance(relays, RelayPool)
+        if isinstance(relays, RelayPool):
+            self._pool = relays
+        else:
+            keep = min(max(len(relays), 1), KEEP)
+            self._pool = RelayPool(relays, measure=False, keep=keep, laboratory=laboratory, on_event=self._emit)
+        self.connection = Connection(
+            (), ice_controlling=caller, laboratory=laboratory, lender=self._pool, on_event=self._happened
+        )
         self.session: AudioSession | None = None
         self._caller = caller
         self._source = source
         self._sink = sink
+        self._protect = protect
         self._laboratory = laboratory
+        self._loop = asyncio.get_running_loop()
         self._record: CallRecord | None = None
+        self._in_band: InBand | None = None
+        self._preparing = asyncio.Lock()
+        self._opening: asyncio.Task[RelayPool] | None = None
+        self._path: str | None = None
+        self._peer_says = PeerChanged(muted=False, video=False)
+        self._settled_at = float("inf")
+        self._suspected_at = float("-inf")
+        self._reports: set[asyncio.TimerHandle] = set()
+        self._reason: str | None = None
+        self._hanging_up: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"<AudioCall as {'caller' if self._caller else 'callee'}>"
@@ -80,19 +121,46 @@ class AudioCall:
 
         Raises:
             NoRelay: not one relay could be used; it says why for each.
+            ConfigError: the pool is not open, or serves another call.
+            CallClosed: the call was closed, or is meanwhile.
         """
-        await self.connection.gather_candidates()
-        self._record = CallRecord(
+        self._not_closed()
+        async with self._preparing:
+            if self._record is None:
+                await self._allocate()
+                self._record = self._make_record()
+            return encode_record(self._record)
+
+    def _make_record(self) -> CallRecord:
+        return CallRecord(
             ufrag=self.connection.local_username,
             pwd=self.connection.local_password,
             candidates=tuple(
                 RelayCandidate(found.host, found.port, found.priority, coarse_leg(found.leg))
-                for found in self.connection.local_candidates
-            )[:4],
+                for found in self.connection.local_candidates[:MAX_CANDIDATES]
+            ),
             audio=AudioPlan(ssrc=1 + secrets.randbelow(2**32 - 1)),
             key=secrets.token_bytes(KEY_SIZE),
         )
-        return encode_record(self._record)
+
+    async def _allocate(self) -> None:
+        self._not_closed()
+        if self._owns_pool:
+            self._opening = self._loop.create_task(self._pool.__aenter__())
+            try:
+                await self._opening
+            except asyncio.CancelledError:
+                if self._opening.cancelled():
+                    self._not_closed()
+                raise
+        self._not_closed()
+        self._pool.lend(self.connection)
+        if not self.connection.local_candidates:
+            raise CallClosed
+
+    def _not_closed(self) -> None:
+        if self._closing is not None:
+            raise CallClosed
 
     async def connect(self, peer_record: bytes, *, timeout: float = CONNECT_TIMEOUT) -> None:
         """Check the paths to the other side and start the audio on the first that works.
@@ -127,14 +195,109 @@ class AudioCall:
         )
         await self.connection.connect(timeout)
         await self.session.start()
+        control = Control(
+            ControlState(candidates=tuple(entry.address for entry in mine.candidates)),
+            ControlState(candidates=tuple(entry.address for entry in theirs.candidates)),
+            laboratory=self._laboratory,
+        )
+        self._settled_at = monotonic() + SETTLE
+        self._in_band = InBand(self.session.transport, control, self._told)
+        self.connection.on_candidates = self._tell_candidates
+        self._tell_candidates()
+        self.connection.watch()
+        if self._protect:
+            self.connection.protect(True)
+            self._in_band.update(protect=True)
 
-    async def ended(self) -> RelaycallError | None:
-        """Wait until the path is closed. Returns why, if it ended by itself."""
-        return await self.connection.ended()
+    @property
+    def muted(self) -> bool:
+        """Whether encoded silence is sent instead of the source. Set at any time while connected; the peer is told."""
+        return self.session is not None and self.session.muted
+
+    @muted.setter
+    def muted(self, muted: bool) -> None:
+        if self.session is None or self._in_band is None:
+            raise CallClosed
+        self.session.muted = muted
+        self._in_band.update(muted=muted)
+
+    async def ended(self) -> Ended:
+        """Wait until the call is over. Returns why."""
+        error = await self.connection.ended()
+        if error is not None:
+            return Ended(error.code, error)
+        return Ended(self._reason or "hung_up")
 
     async def close(self) -> None:
         """End the call within two seconds, whatever is dead, and close source and sink. May be called twice."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    # --- what happens -------------------------------------------------------------------------------------------------
+
+    def _tell_candidates(self) -> None:
+        if self._in_band is not None:
+            ours = self.connection.local_candidates[:MAX_CANDIDATES]
+            self._in_band.update(candidates=tuple(found.address for found in ours))
+
+    def _told(self, news: ControlState) -> None:
+        """The peer's state is another one now."""
+        if news.hangup is not None:
+            if self._closing is None:
+                self._reason = "peer_hung_up"
+                self._hanging_up = self._loop.create_task(self.connection.close())
+            return
+        self.connection.set_remotes(news.candidates)
+        self.connection.protect(self._protect or news.protect)
+        says = PeerChanged(news.muted, news.video)
+        if says != self._peer_says:
+            self._peer_says = says
+            self._emit(says)
+
+    def _happened(self, event: CallEvent) -> None:
+        self._emit(event)
+        if isinstance(event, RelaySuspected):
+            self._suspected_at = monotonic()
+        elif isinstance(event, PathSelected):
+            old, self._path = self._path, event.relay
+            settled = monotonic() >= self._settled_at  # the first choice may be corrected at once
+            if old is not None and (settled or event.failed) and self._closing is None:
+                self._report_later(old, event)
+
+    def _report_later(self, old: str, event: PathSelected) -> None:
+        """Say what a move cost, when all that it delayed has arrived."""
+        now = monotonic()
+        since = self._suspected_at if now - self._suspected_at < LOOK_BACK else now
+
+        def report() -> None:
+            self._reports.discard(timer)
+            if self.session is not None:
+                arrivals = self.session.transport.arrivals
+                gap_ms, lost = round(arrivals.gap_ms(since), 1), arrivals.lost(since)
+                self._emit(RelayChanged(old, event.relay, event.failed, gap_ms, lost))
+
+        timer = self._loop.call_later(REPORT_AFTER, report)
+        self._reports.add(timer)
+
+    def _emit(self, event: CallEvent) -> None:
+        if self.on_event is not None:
+            try:
+                self.on_event(event)
+            except Exception:
+                logger.exception("an event handler failed")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+        for timer in self._reports:
+            timer.cancel()
         try:
+            if self._in_band is not None:
+                await self._in_band.hang_up(HangupReason.FINISHED)
+                self._in_band.close()
             if self.session is not None:
                 closing = asyncio.ensure_future(self.session.close())
                 await asyncio.wait([closing], timeout=SESSION_CLOSE_TIMEOUT)
@@ -144,4 +307,8 @@ class AudioCall:
                 if self._sink is not None:
                     self._sink.close()
         finally:
+            if self._owns_pool:
+                await self._pool.close()  # first, or it would still lend
             await self.connection.close()
+            if self._hanging_up is not None:
+                await self._hanging_up

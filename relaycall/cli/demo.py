@@ -8,15 +8,20 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 import click
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.audio_call import REPORT_AFTER, AudioCall
+from relaycall.call.events import CallEvent, RelayChanged
 from relaycall.cli import witness
 from relaycall.cli.demo_report import Reporter, Summary, reporter_for
+from relaycall.cli.similarity import similarity
 from relaycall.errors import ConfigError, RelaycallError
+from relaycall.ice.events import NoBackup, RelayGone, RelaySuspected
 from relaycall.ice.sockets import resolve
 from relaycall.media.audio import SilenceSource
 from relaycall.media.files import FileSink, FileSource
@@ -29,6 +34,7 @@ from relaycall.stun.address import Address
 
 HOST = "127.0.0.1"
 TAIL = 0.5  # seconds listened on after the speech, for what is still on its way
+REPORTED = REPORT_AFTER + 0.6  # seconds after the end of a relay: by then the call has said what it cost
 SET_UP_TIMEOUT = 10.0
 
 
@@ -61,6 +67,8 @@ SET_UP_TIMEOUT = 10.0
     help="File with the password for the --relay at the same place.",
 )
 @click.option("--laboratory", is_flag=True, help="Allow given relays on loopback or private addresses.")
+@click.option("--no-kill", is_flag=True, help="Leave the embedded relays alive. Else the one in use dies halfway.")
+@click.option("--protect", is_flag=True, help="Send the audio over two paths all the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")  # fmt: skip
 def demo(
     audio: Path | None,
@@ -71,21 +79,27 @@ def demo(
     users: tuple[str, ...],
     credentials: tuple[Path, ...],
     laboratory: bool,
+    no_kill: bool,
+    protect: bool,
     as_json: bool,
 ) -> int:
     """Place a relay-only call between two parties in this process, and show what happened.
 
-    Alice speaks, Bob listens and records. Without --relay, two embedded relays are started for it.
+    Alice speaks, Bob listens and records. Without --relay, three embedded relays are started for it, and the one that
+    carries the call is killed halfway.
     """
     reporter = reporter_for(as_json)
     try:
         given = given_relays(relays, users, credentials)
+        clip = audio or default_clip()
         with (
-            contextlib.closing(FileSource(audio or default_clip())) as source,
+            contextlib.closing(FileSource(clip)) as source,
             contextlib.closing(FileSink(out)) as sink,
         ):
             call = _Demo(given, transport, laboratory or not given, source, sink, seconds, out, reporter)
+            call.kills, call.protects = not (given or no_kill), protect
             summary = asyncio.run(call.run())
+        summary.similarity = similarity(str(clip), str(out))
     except RelaycallError as error:
         reporter.failed(error)
         return error.exit_code
@@ -143,6 +157,10 @@ class _Demo:
         self._seconds = seconds
         self._out = out
         self._reporter = reporter
+        self.kills = self.protects = False
+        self._embedded: dict[str, Relay] = {}
+        self._heard: list[RelayChanged] = []
+        self._killed_at = float("-inf")
 
     async def run(self) -> Summary:
         """Relays, records, path, speech, and what came of it."""
@@ -151,15 +169,28 @@ class _Demo:
                 Address(str(at[0]), int(str(at[1]))).text() for relay in relays for _, at in await resolve(relay)
             }
             with witness.watched("alice"):
-                alice = AudioCall(relays, caller=True, source=self._source, laboratory=self._laboratory)
+                alice = AudioCall(
+                    relays,
+                    caller=True,
+                    source=self._source,
+                    protect=self.protects,
+                    laboratory=self._laboratory,
+                    on_event=partial(self._happened, "alice"),
+                )
             with witness.watched("bob"):
                 bob = AudioCall(
-                    relays[::-1], caller=False, source=SilenceSource(), sink=self._sink, laboratory=self._laboratory
+                    relays[::-1],
+                    caller=False,
+                    source=SilenceSource(),
+                    sink=self._sink,
+                    protect=self.protects,
+                    laboratory=self._laboratory,
+                    on_event=partial(self._happened, "bob"),
                 )
             stack.push_async_callback(_close_both, alice, bob)
             set_up_ms = await self._set_up(alice, bob)
             await self._speak(alice)
-            summary = Summary.of(alice, bob, set_up_ms, str(self._out), self._laboratory)
+            summary = Summary.of(alice, bob, set_up_ms, str(self._out), self._laboratory, self._heard)
         summary.destinations = {party: witness.destinations(party) for party in ("alice", "bob")}
         summary.names_looked_up = witness.names_looked_up()
         summary.judge(allowed, self._sink.error)
@@ -167,7 +198,7 @@ class _Demo:
 
     @asynccontextmanager
     async def _relays(self) -> AsyncIterator[list[RelayServer]]:
-        """The given relays, or two embedded ones for as long as the call lasts."""
+        """The given relays, or three embedded ones for as long as the call lasts."""
         if self._given:
             yield self._given
             return
@@ -187,7 +218,7 @@ class _Demo:
                         tls_port=tls,
                     )
                 )
-                for _ in range(2)
+                for _ in range(3)
             ]
             servers = [
                 RelayServer.parse(
@@ -195,7 +226,9 @@ class _Demo:
                 )
                 for relay in started
             ]
-            self._reporter.step("relays_started", f"Two relays are running: {', '.join(s.name for s in servers)}")
+            self._embedded = {server.name: relay for server, relay in zip(servers, started, strict=True)}
+            names = list(self._embedded)
+            self._reporter.step("relays_started", f"Three relays are running: {', '.join(names)}", relays=names)
             yield servers
 
     async def _set_up(self, alice: AudioCall, bob: AudioCall) -> float:
@@ -224,21 +257,46 @@ class _Demo:
         """Let the source play, to its end or for the seconds asked for, then listen a moment longer."""
         assert alice.session is not None
         start = time.monotonic()
+        length = self._seconds or self._source.duration
         ended = asyncio.ensure_future(alice.ended())
         try:
             while not alice.session.finished.is_set() and not ended.done():
                 spoken = time.monotonic() - start
                 if self._seconds is not None and spoken >= self._seconds:
                     break
-                self._reporter.progress(spoken, self._seconds or self._source.duration)
+                self._reporter.progress(spoken, length)
+                if self.kills and length is not None and spoken >= length / 2:
+                    self.kills = False
+                    await self._kill(alice)
                 await asyncio.wait([ended], timeout=0.1)
-            if ended.done() and (error := ended.result()) is not None:
+            if ended.done() and (error := ended.result().error) is not None:
                 raise error
             if alice.session.source_error is not None:
                 raise alice.session.source_error
-            await asyncio.sleep(TAIL)
+            await asyncio.sleep(max(TAIL, self._killed_at + REPORTED - time.monotonic()))
         finally:
             ended.cancel()
+
+    async def _kill(self, alice: AudioCall) -> None:
+        """End the relay that carries the call, as a crash would."""
+        used = alice.connection.path_stats()[0].relay
+        self._reporter.step("relay_killed", f"The relay {used} is killed.", relay=used)
+        self._killed_at = time.monotonic()
+        await self._embedded[used].close()
+
+    def _happened(self, party: str, event: CallEvent) -> None:
+        if isinstance(event, RelaySuspected):
+            self._reporter.step("relay_suspected", f"{party}: nothing comes over {event.relay}.", party=party)
+        elif isinstance(event, NoBackup):
+            self._reporter.step("no_backup", f"{party}: there is no second path at the moment.", party=party)
+        elif isinstance(event, RelayGone):
+            self._reporter.step("relay_lost", f"{party}: {event.error.sentence}", party=party)
+        elif isinstance(event, RelayChanged):
+            if party == "bob":
+                self._heard.append(event)
+            where = f"moved to {event.new}" if event.new != event.old else "the other side moved"
+            cost = f"{event.gap_ms:.0f} ms without a new packet, {event.lost} lost"
+            self._reporter.step("relay_changed", f"{party}: {where}; {cost}.", **{"party": party, **asdict(event)})
 
 
 async def _answer(call: AudioCall, signaling: MemorySignaling, mailbox: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from relaycall.call.audio_call import AudioCall
+from relaycall.call.events import RelayChanged
 from relaycall.errors import MediaError, RelaycallError
 
 ENOUGH = 0.95  # of the frames sent have to arrive: this machine may be busy
@@ -59,15 +61,36 @@ class Summary:
     setup_ms: float
     recording: str
     laboratory: bool
+    moves: int = 0
+    gap_ms: float = 0.0
+    lost: int = 0
+    similarity: float | None = None
     destinations: dict[str, list[str]] = field(default_factory=dict)
     names_looked_up: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     exit_code: int = 0
 
     @classmethod
-    def of(cls, alice: AudioCall, bob: AudioCall, setup_ms: float, recording: str, laboratory: bool) -> Summary:
-        """Read it off the two calls while they are up."""
-        return cls(Party.of(alice), Party.of(bob), round(setup_ms, 1), recording, laboratory)
+    def of(
+        cls,
+        alice: AudioCall,
+        bob: AudioCall,
+        setup_ms: float,
+        recording: str,
+        laboratory: bool,
+        heard: Sequence[RelayChanged],
+    ) -> Summary:
+        """Read it off the two calls while they are up. `heard`: the changes of path, as the listener noticed them."""
+        return cls(
+            Party.of(alice),
+            Party.of(bob),
+            round(setup_ms, 1),
+            recording,
+            laboratory,
+            moves=len(heard),
+            gap_ms=max((change.gap_ms for change in heard), default=0.0),
+            lost=sum(change.lost for change in heard),
+        )
 
     @property
     def candidate_types(self) -> list[str]:
@@ -104,6 +127,10 @@ class Summary:
             "setup_ms": self.setup_ms,
             "frames_sent": self.alice.frames_sent,
             "frames_received": self.bob.frames_received,
+            "relay_changes": self.moves,
+            "gap_ms": self.gap_ms,
+            "lost": self.lost,
+            "similarity": self.similarity,
             "packet_sizes": self.packet_sizes,
             "candidate_types": self.candidate_types,
             "destinations": self.destinations,
@@ -202,6 +229,13 @@ class TableReporter:
         self._out.print(f"Connected in {summary.setup_ms:.0f} ms after the records were handed over.")
         if summary.names_looked_up:
             self._out.print(f"Names looked up: {escape(', '.join(summary.names_looked_up))}")
+        if summary.moves:
+            self._out.print(
+                f"The call changed its relay: {summary.gap_ms:.0f} ms without a new packet at Bob (20 is none), "
+                f"{summary.lost} lost."
+            )
+        if summary.similarity is not None:
+            self._out.print(f"Likeness of what Bob heard to the original: {summary.similarity:.2f} of 1.")
         self._out.print(f"What Bob heard is in {escape(summary.recording)}.")
         if summary.laboratory:
             self._out.print("[yellow]Laboratory mode: loopback and private addresses were allowed.[/yellow]")

@@ -14,6 +14,15 @@ class NoPath(RelaycallError, ConnectionError):
     next_step = "A relay may forbid the other as a peer, or block its port range: try other relays."
 
 
+class PeerLost(RelaycallError, ConnectionError):
+    """Nothing was heard from the other side for 90 seconds, over any relay."""
+
+    code = "peer_lost"
+    exit_code = 7
+    sentence = "The other side was not heard for 90 seconds."
+    next_step = "Its machine or its network is down; place a new call later."
+
+
 class CallClosed(RelaycallError, ConnectionError):
     """The call or connection is closed. Also a ConnectionError, as aiortc expects."""
 

@@ -205,3 +205,14 @@ class NoRelay(RelaycallError, ConnectionError):
             self.next_step = self.failures[0].next_step
         if any(failure.exit_code == 5 for failure in self.failures):
             self.exit_code = 5
+
+
+class RelaysLost(NoRelay):
+    """Every relay was lost during a call, and none came back."""
+
+    code = "relays_lost"
+
+    def __init__(self, failures: Sequence[RelayError] = ()) -> None:
+        super().__init__(failures)
+        reasons = " ".join(dict.fromkeys(failure.sentence for failure in self.failures))
+        self.sentence = f"Every relay was lost during the call. {reasons}".rstrip()

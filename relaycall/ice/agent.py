@@ -2,18 +2,15 @@
 
 How it works. Every allocation of ours is paired with every relayed address of the peer's. Each pair is checked from
 the moment it exists: quickly until the first answer, since a relay drops what comes before the peer's permission and
-a lost check must cost tens of milliseconds; then about once a second, for ever. That keeps every pair warm, measured
-and consented (RFC 7675): a pair without a valid answer for 30 seconds carries no media until it is answered again.
+a lost check must cost tens of milliseconds; then for ever. That keeps every pair warm, measured and consented (RFC
+7675): a pair without a valid answer for 30 seconds carries no media until it is answered again. While the peer's media
+is watched, it shows that a path lives, and checks are rare: all of them cost less than two hundredths of a call.
 
 The controlling side nominates. Until it has a valid pair every check of its nominates, so that both sides are
 connected after one round trip of checks; from then on only checks on the pair it has chosen do, each time, with a
 rising number (NOMINATION), so that a lost or late one changes nothing and both ends converge. A peer without
-NOMINATION is followed as RFC 8445 says. When the chosen pair ails and a healthy one exists, each side moves at once,
-preferably to a pair that shares no relay with the ailing one. The chosen pair is never given up for nothing.
-
-Which pair that is at first: the first to answer. Within half a second another takes its place if the two sides' own
-round trips to their relays add up to less there; after that, the measured round trip from end to end decides alone,
-with hysteresis. The nearest relay to one side need not be the best for two.
+NOMINATION is followed as RFC 8445 says. Which pair is chosen, when it is left and when media goes over two is decided
+in failover.py.
 
 Checks come and go through `outgoing` and `receive`; `events` tells what was chosen.
 """
@@ -26,39 +23,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relaycall.errors import MalformedMessage
+from relaycall.ice.agent_events import Doubled, Doubted, Event, LocalFailing, Selected, Unselected
+from relaycall.ice.decisions import Double, Move, PeerBack, PeerSilent, Probe
+from relaycall.ice.failover import Failover
+from relaycall.ice.pacing import FIRST_INTERVALS, retry_interval, warm_interval
 from relaycall.ice.pair import Pair, PairState
 from relaycall.stun import attributes as a
 from relaycall.stun.address import Address
 from relaycall.stun.message import Class, Message, Method, decode
 
 CONSENT = 30.0  # seconds (RFC 7675, section 5.1)
-WARM_INTERVAL = 1.0  # seconds between checks on a pair that answers, give or take a fifth
-PROBE_INTERVAL = 0.2  # seconds between checks on a pair that stopped answering
-FIRST_INTERVALS = (0.01, 0.02, 0.03, 0.04, 0.05)  # seconds between the first checks of a pair; the last repeats
-EAGER = 2.0  # seconds for which an unanswered pair is checked that often
-IDLE_INTERVAL = 1.0  # seconds between checks on a pair that never answered
-SETTLE = 0.5  # seconds after the first choice in which a pair that is expected to be better may take its place
-SETTLE_RTT = 1.25  # ... unless its measured round trip is longer by this factor
-BETTER_RTT = 0.8  # later, a healthy choice is left only for a pair whose round trip is surely below this share of its
-BETTER_ANSWERS = 5  # ... with so many checks answered on both
-BETTER_INTERVAL = 10.0  # ... and so many seconds after the last move
 MAX_PAIRS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """Media goes over this pair from now on."""
-
-    local: int
-    remote: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Unselected:
-    """No pair may carry media: consent is lost, or the relays are."""
-
-
-Event = Selected | Unselected
 
 
 @dataclass(slots=True)
@@ -80,8 +55,8 @@ class Agent:
     events: deque[Event] = field(default_factory=deque, repr=False)
     dropped: Counter[str] = field(default_factory=Counter)
     pairs: dict[tuple[int, Address], Pair] = field(default_factory=dict, repr=False)
-    selected: Pair | None = None
-    _locals: dict[int, tuple[int, int, float]] = field(default_factory=dict, init=False, repr=False)
+    failover: Failover = field(init=False)
+    _locals: dict[int, tuple[int, int, float, str]] = field(default_factory=dict, init=False, repr=False)
     _remotes: dict[Address, tuple[int, float]] = field(default_factory=dict, init=False, repr=False)
     _refused: set[tuple[int, Address]] = field(default_factory=set, init=False, repr=False)
     _remote_ufrag: str = field(default="", init=False, repr=False)
@@ -89,11 +64,17 @@ class Agent:
     _tie_breaker: int = field(default=0, init=False, repr=False)
     _nomination: int = field(default=1, init=False, repr=False)
     _latest: int = field(default=-1, init=False, repr=False)
-    _settled_at: float = field(default=0.0, init=False, repr=False)
-    _moved_at: float = field(default=0.0, init=False, repr=False)
+    _retired: set[int | Address] = field(default_factory=set, init=False, repr=False)
+    _failing: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._tie_breaker = int.from_bytes(self.random(8), "big")
+        self.failover = Failover(self.pairs)
+
+    @property
+    def selected(self) -> Pair | None:
+        """The pair that carries media."""
+        return self.failover.chosen
 
     # --- candidates ---------------------------------------------------------------------------------------------------
 
@@ -101,9 +82,9 @@ class Agent:
         """The peer's credentials; before its candidates."""
         self._remote_ufrag, self._remote_pwd = ufrag, pwd.encode()
 
-    def add_local(self, local: int, family: int, priority: int, now: float, leg: float = 0.0) -> None:
-        """One of our allocations, by a number of the owner's. `leg`: round trip to its relay, seconds; 0 unknown."""
-        self._locals[local] = (family, priority, leg)
+    def add_local(self, local: int, family: int, priority: int, now: float, leg: float = 0.0, host: str = "") -> None:
+        """An allocation of ours, by the owner's number. `leg`: seconds to the relay and back; `host`: relayed."""
+        self._locals[local] = (family, priority, leg, host)
         for remote in self._remotes:
             self._add_pair(local, remote, now)
 
@@ -118,11 +99,14 @@ class Agent:
     def remove_local(self, local: int, now: float) -> None:
         """The allocation is gone."""
         self._locals.pop(local, None)
+        self._failing.discard(local)
+        self._retired.discard(local)
         self._remove((pair for pair in self.pairs.values() if pair.local == local), now)
 
     def remove_remote(self, remote: Address, now: float) -> None:
         """The peer gave this address up."""
         self._remotes.pop(remote, None)
+        self._retired.discard(remote)
         self._remove((pair for pair in self.pairs.values() if pair.remote == remote), now)
 
     def refuse_pair(self, local: int, remote: Address, now: float) -> None:
@@ -136,7 +120,24 @@ class Agent:
             if pair.local == local:
                 pair.suspect = True
                 pair.next_check = now
-        self._reconsider(now)
+        self.failover.unreachable(now)
+        self._carry_out(now)
+
+    def retire_local(self, local: int, now: float) -> None:
+        """This allocation is given up soon: use another."""
+        self._retired.add(local)
+        self._mark_retiring(now)
+
+    def retire_remote(self, remote: Address, retired: bool, now: float) -> None:
+        """The peer gives this address up soon: use another; or does not after all."""
+        (self._retired.add if retired else self._retired.discard)(remote)
+        self._mark_retiring(now)
+
+    def _mark_retiring(self, now: float) -> None:
+        for pair in self.pairs.values():
+            pair.retiring = not self._retired.isdisjoint((pair.local, pair.remote))
+        self.failover.unreachable(now)
+        self._carry_out(now)
 
     @property
     def all_refused(self) -> bool:
@@ -162,24 +163,61 @@ class Agent:
             self._request(pair, message, now)
         elif message.kind is not Class.INDICATION:
             self._response(pair, message, now)
+        self._carry_out(now)
+
+    def is_from_peer(self, data: bytes) -> bool:
+        """Whether a STUN message from an unknown address is a check that only the peer can have made."""
+        try:
+            message = decode(data)
+        except MalformedMessage:
+            return False
+        return message.method is Method.BINDING and message.kind is Class.REQUEST and self._is_authentic(message)
+
+    def heard(self, pair: Pair, now: float) -> None:
+        """Authentic media of the peer came over this pair."""
+        self.failover.heard(pair, now)
+        if self.failover.decisions:
+            self._carry_out(now)
+
+    def protect(self, protect: bool, now: float) -> None:
+        """Whether media goes over two paths always."""
+        self.failover.set_protect(protect, now)
+        self._carry_out(now)
+
+    def move(self, now: float) -> bool:
+        """Go to the best other pair. False if there is none."""
+        self.failover.move(now)
+        moved = any(isinstance(decision, Move) for decision in self.failover.decisions)
+        self._carry_out(now)
+        return moved
 
     def next_timeout(self) -> float:
         """When `handle_timeout` wants to be called; infinity for never."""
         times = [min(pair.next_check, self._expiry(pair)) for pair in self.pairs.values()]
-        return min(times, default=float("inf"))
+        return min([self.failover.next_timeout(), *times])
 
     def handle_timeout(self, now: float) -> None:
         """Send the checks that are due, notice the ones that were missed, end consent."""
-        ailing = False
+        expired = missed = False
         for pair in self.pairs.values():
             if now >= self._expiry(pair):
                 pair.to("expired")
-                ailing = True
+                expired = True
             if now >= pair.next_check:
-                ailing |= pair.state is PairState.VALID and pair.count_missed(now) > 0
+                missed |= pair.state is PairState.VALID and pair.count_missed(now) > 0
                 self._check(pair, now)
-        if ailing:
-            self._reconsider(now)
+        if expired:
+            self.failover.gone(now)
+        if missed:
+            self.failover.missed(now)
+            self._find_failing()
+        self.failover.handle_timeout(now)
+        self._carry_out(now)
+
+    def stalled(self, seconds: float, now: float) -> None:
+        """We did nothing for so long; call this before `handle_timeout`."""
+        self.failover.stalled(seconds, now)
+        self._carry_out(now)
 
     @staticmethod
     def _expiry(pair: Pair) -> float:
@@ -197,26 +235,26 @@ class Agent:
         ]
         if self.controlling and self.selected in (None, pair):
             attributes += [a.USE_CANDIDATE(None), a.NOMINATION(self._nomination)]
+        moved = self.failover.asks(pair, now)
+        if moved is not None:
+            silent_ms = round(1000 * (now - self.failover.heard_at))
+            attributes.append(a.MEDIA_HERE(a.MediaHere(moved, min(max(silent_ms, 0), 0xFFFF))))
         message = Message(Method.BINDING, Class.REQUEST, tid, attributes)
         pair.check_sent(tid, now, self.controlling)
         self.outgoing.append((pair.local, pair.remote, message.encode(self._remote_pwd, fingerprint=True)))
-        pair.next_check = now + self._interval(pair, now)
-
-    def _interval(self, pair: Pair, now: float) -> float:
-        if pair.state is PairState.VALID:
-            return PROBE_INTERVAL if pair.missed else pair.patience
-        if pair.state is PairState.CHECKING and now - pair.created < EAGER:
-            return FIRST_INTERVALS[min(pair.sent, len(FIRST_INTERVALS)) - 1]
-        return IDLE_INTERVAL
+        pair.next_check = now + retry_interval(pair, self.failover, now)
 
     def _request(self, pair: Pair, message: Message, now: float) -> None:
-        if message.get(a.USERNAME) != f"{self.ufrag}:{self._remote_ufrag}" or not message.verify(self.pwd.encode()):
+        if not self._is_authentic(message):
             self.dropped["unauthenticated"] += 1
             return
         if self._conflict(pair, message, now):
             return
         answer = Message(Method.BINDING, Class.SUCCESS, message.transaction_id, [a.XOR_MAPPED_ADDRESS(pair.remote)])
         self.outgoing.append((pair.local, pair.remote, answer.encode(self.pwd.encode(), fingerprint=True)))
+        media_here = message.get(a.MEDIA_HERE)
+        if media_here is not None and pair.state is PairState.VALID:
+            self._media_wanted(pair, media_here, now)
         if not self.controlling and message.has(a.USE_CANDIDATE):
             number = message.get(a.NOMINATION)
             if number is None:  # a peer without numbers: its latest word counts
@@ -225,9 +263,17 @@ class Agent:
                     other.nomination = -1
             pair.nomination = max(pair.nomination, number)
             self._latest = max(self._latest, number)
-            self._follow(pair)
+            self._follow(pair, now)
         if pair.state is PairState.CHECKING and now - pair.last_sent >= FIRST_INTERVALS[0] / 2:
             self._check(pair, now)  # triggered (RFC 8445, section 7.3.1.4): the peer's permission is there now
+
+    def _is_authentic(self, message: Message) -> bool:
+        return message.get(a.USERNAME) == f"{self.ufrag}:{self._remote_ufrag}" and message.verify(self.pwd.encode())
+
+    def _media_wanted(self, pair: Pair, media_here: a.MediaHere, now: float) -> None:
+        self.failover.wanted(pair, media_here.silent_ms / 1000, now)
+        if self.controlling and media_here.moved and pair is not self.selected and self.failover.agrees(now):
+            self.failover.told(pair, now)
 
     def _conflict(self, pair: Pair, message: Message, now: float) -> bool:
         """RFC 8445, section 7.3.1.1: the larger tie breaker stays controlling."""
@@ -246,7 +292,7 @@ class Agent:
         for pair in self.pairs.values():
             if pair.state is not PairState.VALID:
                 pair.next_check = now
-        self._reconsider(now)
+        self._choose_first(now)
 
     def _response(self, pair: Pair, message: Message, now: float) -> None:
         if message.transaction_id not in pair.outstanding:
@@ -263,19 +309,28 @@ class Agent:
                     self._switch_role(now)
                 pair.next_check = now
             return
+        sent_at = pair.outstanding[message.transaction_id].at
         if not pair.check_answered(message.transaction_id, now, CONSENT):
             return
         jitter = 0.8 + 0.4 * self.random(1)[0] / 255
-        pair.next_check = now + WARM_INTERVAL * jitter
+        if self.failover.probe_interval(now) is None:
+            pair.next_check = now + warm_interval(pair, self.failover) * jitter
+        self._failing.discard(pair.local)
         if not self.controlling and pair.nomination >= 0:
-            self._follow(pair)
-        self._reconsider(now)
+            self._follow(pair, now)
+        self.failover.answered(pair, sent_at, now)
+        self._choose_first(now)
         if self.controlling:
-            self._settle(pair, now)
+            self.failover.faster(pair, now)
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
-    def _follow(self, pair: Pair) -> None:
+    def _choose_first(self, now: float) -> None:
+        """Until there is a choice: the controlling side makes it, the other once it was told of one."""
+        if self.selected is None and (self.controlling or any(p.nomination >= 0 for p in self.pairs.values())):
+            self.failover.usable(now)
+
+    def _follow(self, pair: Pair, now: float) -> None:
         """Controlled: take the pair of the latest nomination once it is valid; the first one on a tie."""
         current = self.selected
         if pair.state is not PairState.VALID or pair is current or pair.nomination < self._latest:
@@ -283,65 +338,46 @@ class Agent:
         if current is not None and current.healthy and not pair.healthy:
             return  # followed with its next answer
         if current is None or pair.nomination > current.nomination:
-            self._select(pair)
+            self.failover.told(pair, now)
 
-    def _reconsider(self, now: float) -> None:
-        """Choose when there is no choice yet, or when the chosen pair ails and another is better."""
-        current = self.selected
-        if current is not None and current.healthy:
+    def _find_failing(self) -> None:
+        """Allocations on which nothing is answered any more, while others do their work."""
+        if not any(pair.healthy for pair in self.pairs.values()):
             return
-        if current is None and not self.controlling and not any(p.nomination >= 0 for p in self.pairs.values()):
-            return
-        usable = [pair for pair in self.pairs.values() if pair.state is PairState.VALID]
-        better = [pair for pair in usable if pair.healthy] or ([] if current in usable else usable)
-        if not better:
-            if current is not None and current not in usable:
-                self.selected = None
-                self.events.append(Unselected())
-            return
-        chosen = max(better, key=lambda pair: (self._apart(pair, current), pair.nomination, pair.priority))
-        if current is None:
-            self._settled_at = now + SETTLE
-        if self.controlling:
-            self._nominate(chosen, now)
-        else:
-            self._select(chosen)
+        for local in set(self._locals) - self._failing:
+            pairs = [pair for pair in self.pairs.values() if pair.local == local and pair.answered]
+            if pairs and local not in self._retired and all(pair.fails for pair in pairs):
+                self._failing.add(local)
+                self.events.append(LocalFailing(local))
 
-    def _settle(self, pair: Pair, now: float) -> None:
-        """The first pair to answer was taken at once. For a moment expectation has its say, later measurement alone."""
-        current = self.selected
-        if current is None or pair is current or not pair.healthy:
-            return
-        if now <= self._settled_at:
-            better = pair.preferable_to(current) and pair.rtt <= SETTLE_RTT * current.rtt
-        else:
-            surely = pair.rtt + pair.rtt_deviation < BETTER_RTT * (current.rtt - current.rtt_deviation)
-            known = min(pair.answered, current.answered) >= BETTER_ANSWERS
-            better = surely and known and now >= self._moved_at + BETTER_INTERVAL
-        if better:
-            self._nominate(pair, now)
-
-    def _nominate(self, pair: Pair, now: float) -> None:
-        self._moved_at = now
-        self._nomination += 1
-        self._select(pair)
-        self._check(pair, now)
-
-    @staticmethod
-    def _apart(pair: Pair, current: Pair | None) -> int:
-        """How many relays the pair does not share with the one that fails."""
-        if current is None:
-            return 0
-        return (pair.local != current.local) + (pair.remote.host != current.remote.host)
-
-    def _select(self, pair: Pair) -> None:
-        self.selected = pair
-        self.events.append(Selected(pair.local, pair.remote))
+    def _carry_out(self, now: float) -> None:
+        """Do what the failover policy decided."""
+        decisions = self.failover.decisions
+        while decisions:
+            match decisions.popleft():
+                case Move(pair=None):
+                    self.events.append(Unselected())
+                case Move(pair=pair, resend=resend, failed=failed) if pair is not None:
+                    self.events.append(Selected(pair.local, pair.remote, resend, failed))
+                    if self.controlling:
+                        self._nomination += 1
+                        self._check(pair, now)
+                    elif self.failover.asks(pair, now):
+                        self._check(pair, now)
+                case Double(pairs=pairs, resend=resend):
+                    self.events.append(Doubled(tuple((pair.local, pair.remote) for pair in pairs), resend))
+                case Probe(doubted=doubted):
+                    if doubted:
+                        self.events.append(Doubted())
+                    for pair in self.pairs.values():
+                        pair.next_check = min(pair.next_check, now)
+                case PeerSilent() | PeerBack() as event:
+                    self.events.append(event)
 
     # --- the set of pairs ---------------------------------------------------------------------------------------------
 
     def _add_pair(self, local: int, remote: Address, now: float) -> None:
-        family, priority, leg = self._locals[local]
+        family, priority, leg, host = self._locals[local]
         remote_priority, remote_leg = self._remotes[remote]
         key = (local, remote)
         if family != remote.family or key in self.pairs or key in self._refused or len(self.pairs) >= MAX_PAIRS:
@@ -349,10 +385,14 @@ class Agent:
         mine, theirs = (priority, remote_priority) if self.controlling else (remote_priority, priority)
         combined = (min(mine, theirs) << 32) + 2 * max(mine, theirs) + (mine > theirs)
         legs = leg + remote_leg if leg and remote_leg else 0.0
-        self.pairs[key] = Pair(local, remote, combined, now, legs=legs, next_check=now)
+        retiring = not self._retired.isdisjoint((local, remote))
+        self.pairs[key] = Pair(
+            local, remote, combined, now, legs=legs, next_check=now, retiring=retiring, hosts=(host, remote.host)
+        )
 
     def _remove(self, pairs: Iterable[Pair], now: float) -> None:
         for pair in list(pairs):
             pair.to("removed")
             del self.pairs[pair.local, pair.remote]
-        self._reconsider(now)
+        self.failover.gone(now)
+        self._carry_out(now)

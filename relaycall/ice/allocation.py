@@ -20,8 +20,9 @@ from relaycall.errors import (
 from relaycall.ice.sockets import RelaySocket, connect, resolve
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import IPV4, Address
-from relaycall.stun.turn_client import State, TurnClient
-from relaycall.stun.turn_events import Allocated, Answered, Event, Failed, PeerRefused, Suspected
+from relaycall.stun.turn_client import TurnClient
+from relaycall.stun.turn_events import Allocated, Answered, Event, Failed, PeerRefused, Stranger, Suspected
+from relaycall.stun.turn_state import State
 
 ALLOCATE_TIMEOUT = 4.8  # seconds, names, TCP, TLS and all: whatever is wrong is known within five
 _SILENT = RelayTimeout, RelayRefused, RelayUnreachable
@@ -40,10 +41,13 @@ class Allocation:
         lifetime: seconds granted, clamped to 60 to 3600.
         rtt: round trip to the relay in seconds, as the authenticated Allocate measured it.
         error: why the allocation is gone; None while it stands and when it was closed.
+        sockaddr: where the relay is reached: socket family and address; None before that is known.
+        heard_at: loop time at which the relay last sent anything.
         on_packet: called with (peer, payload, now) for each packet from an added peer; no task, no queue.
         on_lost: called once with the error when the allocation is gone.
         on_suspected: called with the error when the network reports the relay unreachable; it is being asked.
         on_peer_refused: called with (peer, error) when the relay forbids a peer.
+        on_stranger: called with (source, data) for a STUN message from another port of a peer's relay.
         on_answered: if set from the start, a Binding request goes ahead of the Allocate, and this is called with the
             seconds until its answer; that is not authenticated.
     """
@@ -59,7 +63,10 @@ class Allocation:
         self.on_lost: Callable[[RelayError], None] | None = None
         self.on_suspected: Callable[[RelayError], None] | None = None
         self.on_peer_refused: Callable[[Address, RelayError], None] | None = None
+        self.on_stranger: Callable[[Address, bytes], None] | None = None
         self.on_answered: Callable[[float], None] | None = None
+        self.sockaddr: SocketAddress | None = None
+        self.heard_at = float("-inf")
         self._loop = asyncio.get_running_loop()
         self._client = TurnClient(
             relay=server.name,
@@ -83,6 +90,11 @@ class Allocation:
     def alive(self) -> bool:
         """Whether packets can be sent."""
         return self._client.state is State.ALLOCATED
+
+    @property
+    def local(self) -> Address | None:
+        """Our own end of the connection to the relay; None before there is one."""
+        return self._socket.local if self._socket is not None else None
 
     @property
     def dropped(self) -> Counter[str]:
@@ -110,6 +122,11 @@ class Allocation:
                 return  # the relay refused this peer; or the allocation is gone, and every peer with it
             self._socket.send(framed)
 
+    def verify(self) -> None:
+        """Ask the relay whether it is there: nothing was heard through it. It is lost if it does not answer for 8 s."""
+        self._client.verify(self._loop.time())
+        self._pump()
+
     async def close(self) -> None:
         """Delete the allocation on the relay and close the socket, within 1.2 seconds whatever the relay does."""
         self._client.close(self._loop.time())
@@ -129,7 +146,8 @@ class Allocation:
         self._flush()
         if self._timer is not None:
             self._timer.cancel()
-        self.on_packet = self.on_lost = self.on_suspected = self.on_peer_refused = self.on_answered = None
+        self.on_packet = self.on_lost = self.on_suspected = self.on_peer_refused = None
+        self.on_stranger = self.on_answered = None
         for future in (self._granted, self._closed):
             future.cancel()
         if self._socket is not None:
@@ -138,6 +156,7 @@ class Allocation:
     async def _open(self, family: int, sockaddr: tuple[object, ...]) -> None:
         """Connect and allocate. Raises RelayError."""
         self._socket = await connect(self.server, family, sockaddr, self._receive, self._lost)
+        self.sockaddr = family, sockaddr
         self._client.local = self._socket.local
         if self.on_answered is not None and self._client.state is State.NEW:
             self._client.ping(self._loop.time())
@@ -152,6 +171,7 @@ class Allocation:
             raise RelayNotTurn(self.server.name, error.detail) from None
 
     def _receive(self, data: bytes, now: float) -> None:
+        self.heard_at = now
         packet = self._client.receive(data, now)
         if packet is None:
             self._pump()
@@ -204,6 +224,9 @@ class Allocation:
             case PeerRefused(peer=peer, error=error):
                 if self.on_peer_refused is not None:
                     self.on_peer_refused(peer, error)
+            case Stranger(source=source, data=data):
+                if self.on_stranger is not None:
+                    self.on_stranger(source, data)
             case Failed(error=error):
                 self.error = error
                 if not self._granted.done():

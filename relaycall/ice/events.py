@@ -10,10 +10,21 @@ from relaycall.ice.pair import Pair
 
 @dataclass(frozen=True, slots=True)
 class PathSelected:
-    """Packets go from our relay `relay` to the peer's candidate number `remote` from now on."""
+    """Packets go from our relay `relay` to the peer's candidate number `remote` from now on.
+
+    `failed`: because the path before it fails, or fell silent.
+    """
 
     relay: str
     remote: int
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySuspected:
+    """The path over our relay `relay` fell silent. Media goes over a second one as well until the facts decide."""
+
+    relay: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +37,21 @@ class RelayGone:
 @dataclass(frozen=True, slots=True)
 class PathLost:
     """No path may carry packets at the moment. Sending drops; checks go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoBackup:
+    """There is no second path at the moment: if the relay in use fails now, the call is interrupted."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnheard:
+    """Nothing has come from the peer for four seconds, on any path. The call waits for it, 90 seconds in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerHeard:
+    """The peer is heard again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +75,4 @@ class PathStats:
         )
 
 
-ConnectionEvent = PathSelected | RelayGone | PathLost
+ConnectionEvent = PathSelected | RelaySuspected | RelayGone | PathLost | NoBackup | PeerUnheard | PeerHeard

@@ -10,6 +10,8 @@ from relaycall.stun.address import Address
 
 MAX_OUTSTANDING = 64  # checks remembered per pair, so that late answers still count
 LEGS_MARGIN = 0.01  # seconds; less is noise, and the order of configuration decides
+FAILING_MISSED = 6  # checks in a row
+FASTER_RTT, FASTER_ANSWERS = 0.8, 5  # of the other's round trip, with so many checks answered on both
 ANSWER_LIFETIME = 10.0  # seconds an answer may take
 
 
@@ -48,10 +50,15 @@ class Pair:
         local: which of our allocations.
         remote: the peer's relayed address.
         priority: RFC 8445, section 6.1.2.3.
+        hosts: of our relay and of the peer's.
         legs: what the two sides' round trips to their relays add up to, in seconds; 0 if one is unknown.
         rtt, rtt_min: smoothed and least round trip, relay to relay and back, in seconds; 0 before the first answer.
         missed: checks since the last answer that were not answered in the time answers take on this path.
         suspect: the network reported our relay unreachable, and no check was answered since.
+        retiring: our allocation is being given up; media is better placed elsewhere.
+        heard_at: when the peer's media last came this way.
+        proved_at: when a check sent since the path in use came into doubt was first answered; infinity for not yet.
+        wanted_until: until when the peer asks for our media here.
         nomination: the highest nomination the peer gave this pair; -1 for none.
         consent_until: until when media may be sent without another answer.
     """
@@ -61,6 +68,7 @@ class Pair:
     priority: int
     created: float
     legs: float = 0.0
+    hosts: tuple[str, str] = field(default=("", ""), repr=False)
     state: PairState = PairState.CHECKING
     rtt: float = 0.0
     rtt_min: float = 0.0
@@ -69,6 +77,11 @@ class Pair:
     answered: int = 0
     missed: int = 0
     suspect: bool = False
+    retiring: bool = False
+    heard_at: float = float("-inf")
+    proved_at: float = float("inf")
+    wanted_until: float = float("-inf")
+    excused_at: float = float("-inf")
     nomination: int = -1
     consent_until: float = 0.0
     last_sent: float = float("-inf")
@@ -79,13 +92,29 @@ class Pair:
     @property
     def healthy(self) -> bool:
         """Whether media is well placed here."""
-        return self.state is PairState.VALID and not self.suspect and self.missed < 3
+        return self.state is PairState.VALID and not self.suspect and not self.retiring and self.missed < 3
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is as good as dead: loss alone does not do that."""
+        return self.missed >= FAILING_MISSED
+
+    def apart_from(self, other: Pair) -> tuple[int, int]:
+        """How little the two share: relays, whoever's they are; and where these are on one host, allocations."""
+        shared = sum(host in other.hosts for host in self.hosts)
+        return -shared, (self.local != other.local) + (self.remote != other.remote)
 
     def preferable_to(self, other: Pair) -> bool:
         """Whether this pair is expected to be the better one, before both are measured."""
         if self.legs and other.legs and abs(self.legs - other.legs) >= LEGS_MARGIN:
             return self.legs < other.legs
         return self.priority > other.priority
+
+    def surely_faster_than(self, other: Pair) -> bool:
+        """Whether this pair's round trip is below eight tenths of the other's, as far as both are known."""
+        if min(self.answered, other.answered) < FASTER_ANSWERS:
+            return False
+        return self.rtt + self.rtt_deviation < FASTER_RTT * (other.rtt - other.rtt_deviation)
 
     @property
     def patience(self) -> float:
@@ -103,8 +132,16 @@ class Pair:
     def count_missed(self, now: float) -> int:
         """Count the checks since the last answer that had the time to be answered and were not."""
         answer, patience = self.last_answer, self.patience
-        self.missed = sum(check.at > answer and check.at + patience <= now for check in self.outstanding.values())
+        if self.excused_at + patience > now:
+            self.missed = 0
+        else:
+            self.missed = sum(c.at > answer and c.at + patience <= now for c in self.outstanding.values())
         return self.missed
+
+    def excuse(self, now: float) -> None:
+        """We stalled: what was not answered meanwhile may lie unread. Whatever was sent counts as sent now."""
+        self.excused_at = now
+        self.missed = 0
 
     def check_answered(self, tid: bytes, now: float, consent: float) -> bool:
         """Take a valid answer. False when it is none of ours, or far too late."""

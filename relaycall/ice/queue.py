@@ -24,28 +24,29 @@ class PacketQueue:
     """
 
     def __init__(self) -> None:
-        self.receiver: Callable[[bytes], None] | None = None
+        self.receiver: Callable[[bytes], bool] | None = None
         self.failures = 0
         self.dropped = 0
         self._packets: deque[bytes] = deque(maxlen=SIZE)
         self._waiting: asyncio.Future[None] | None = None
         self._closed = False
 
-    def put(self, packet: bytes) -> None:
-        """Hand a packet to the receiver, or keep it and wake the reader."""
+    def put(self, packet: bytes) -> bool:
+        """Hand a packet to the receiver, or keep it and wake the reader. Whether it is known to be the peer's."""
         if self.receiver is None:
             self.dropped += len(self._packets) == SIZE
             self._packets.append(packet)
             self._wake()
-            return
+            return False
         try:
-            self.receiver(packet)
+            return self.receiver(packet)
         except Exception:
             self.failures += 1
             if self.failures == 1:
                 logger.exception("a receiver failed; further failures are only counted")
+            return False
 
-    def set_receiver(self, receiver: Callable[[bytes], None] | None) -> None:
+    def set_receiver(self, receiver: Callable[[bytes], bool] | None) -> None:
         """Have it called with each packet from now on, those that wait first. None: queue them again."""
         self.receiver = receiver
         while self.receiver is not None and self._packets:

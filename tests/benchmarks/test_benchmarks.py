@@ -122,3 +122,15 @@ def test_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert found["benchmarks"]["setup"]["figures"]["one_ms"]["values"] == [1.0, 1.0]
     assert found["conditions"]["aiortc"]
     assert "Title" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+async def test_failover() -> None:
+    report = await measured("failover")
+    assert any(name.startswith("failover_aiortc_") for name in report.figures)
+
+
+async def test_false_moves() -> None:
+    report = await measured("false_moves")
+    assert report.figures["false_moves_loss1_relays2_count"].median == 0

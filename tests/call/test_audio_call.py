@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from relaycall.call.audio_call import AudioCall
+from relaycall.call.events import CallEvent, Ended
 from relaycall.call.record import decode_record, encode_record
 from relaycall.errors import (
     CallClosed,
@@ -18,11 +19,14 @@ from relaycall.errors import (
     RecordRefused,
     RelayRefused,
     RelayRefusedCredentials,
+    RelaysLost,
     RelayTimeout,
 )
+from relaycall.ice import holdings
 from relaycall.ice.events import ConnectionEvent, PathSelected
 from relaycall.media.audio import AudioSource, SilenceSource, ToneSource
 from relaycall.media.files import FileSink
+from relaycall.relays.pool import PoolEvent
 from relaycall.relays.server import RelayServer
 from tests.coturn import free_port
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
@@ -137,12 +141,21 @@ async def test_no_relay_no_call_and_a_reason_for_each() -> None:
 
 
 async def test_one_relay_of_two_is_enough() -> None:
+    events: list[CallEvent] = []
     async with embedded_relays(1) as (_, [relay]):
-        relays = [relay.with_credentials(USERNAME, "wrong"), relay]
-        async with party(relays, caller=True) as alice, party([relay], caller=False) as bob:
+        wrong = relay.with_credentials(USERNAME, "wrong")
+        async with (
+            party([wrong, relay], caller=True, on_event=events.append) as alice,
+            party([relay], caller=False) as bob,
+        ):
             await connect(alice, bob)
             await heard(alice, bob)
-            assert [type(failure) for failure in alice.connection.failures] == [RelayRefusedCredentials]
+            told = [event for event in events if isinstance(event, PoolEvent)]
+            assert {(event.kind, event.relay, type(event.error)) for event in told} == {
+                ("failed", wrong.name, RelayRefusedCredentials),
+                ("allocated", relay.name, type(None)),
+            }
+            assert alice.connection.failures == []
 
 
 @pytest.mark.parametrize("what", ["our own", "garbage", "a private address"])
@@ -227,7 +240,7 @@ async def test_closing_twice_and_at_once() -> None:
         await timed_close(alice)
         assert source.closed >= 1
         assert sink.closed >= 1
-        assert await alice.ended() is None
+        assert (await alice.ended()) == Ended("hung_up")
         assert embedded[0].active == 0
         with pytest.raises(CallClosed):
             await alice.prepare()
@@ -295,16 +308,25 @@ async def test_closing_while_the_relay_is_frozen() -> None:
         await timed_close(alice, bob)
 
 
-async def test_the_only_relay_dies_and_the_call_ends_with_the_reason() -> None:
-    async with embedded_relays(1) as (embedded, relays):
+@pytest.mark.parametrize("patience", [1.0, pytest.param(13.0, marks=pytest.mark.slow)])
+async def test_the_only_relay_dies_and_the_call_ends_with_the_reason(
+    patience: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if patience < 13.0:
+        monkeypatch.setattr(holdings, "RELAYLESS", patience)
+    assert patience == holdings.RELAYLESS
+    async with embedded_relays(1, "tcp") as (embedded, relays):
         alice, bob = party(relays, caller=True), party(relays, caller=False)
         await connect(alice, bob)
         await heard(alice, bob)
         await embedded[0].close()
-        async with asyncio.timeout(5):
-            why = await alice.ended()
-        assert isinstance(why, NoRelay)
-        assert why.failures
+        started = asyncio.get_running_loop().time()
+        async with asyncio.timeout(patience + 2):
+            end = await alice.ended()
+        assert asyncio.get_running_loop().time() - started > patience - 0.5
+        assert end.reason == "relays_lost"
+        assert isinstance(end.error, RelaysLost)
+        assert end.error.failures
         await timed_close(alice, bob)
 
 

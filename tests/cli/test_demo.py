@@ -32,7 +32,7 @@ def test_json_ends_with_a_summary_of_a_call_that_held(transport: str, tmp_path: 
     heard = tmp_path / "heard.wav"
     done = run("demo", "--json", "--seconds", "1.5", "--transport", transport, "--out", heard)
     assert done.returncode == 0, done.stdout + done.stderr
-    *_, summary = objects(done.stdout)
+    started, *_, summary = objects(done.stdout)
     assert summary["event"] == "summary"
     assert summary["ok"] is True
     assert summary["candidate_types"] == ["relay"]
@@ -42,12 +42,34 @@ def test_json_ends_with_a_summary_of_a_call_that_held(transport: str, tmp_path: 
     assert 0 < summary["setup_ms"] < 5000
     assert summary["recording"] == str(heard)
     assert heard.stat().st_size > 2 * 48000
-    relays = {relay.split("?")[0].split(":", 1)[1] for relay in summary["alice"]["relays"]}
+    relays = {relay.split("?")[0].split(":", 1)[1] for relay in started["relays"]}
     assert set(summary["destinations"]) == {"alice", "bob"}
     for places in summary["destinations"].values():
         assert places
         assert set(places) <= relays
     assert summary["names_looked_up"] == []
+
+
+def test_the_relay_in_use_is_killed_halfway_and_the_call_goes_on(tmp_path: Path) -> None:
+    done = run("demo", "--json", "--seconds", "3", "--out", tmp_path / "heard.wav")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *steps, summary = objects(done.stdout)
+    [killed] = [step["relay"] for step in steps if step["event"] == "relay_killed"]
+    changes = [step for step in steps if step["event"] == "relay_changed" and step["party"] == "bob"]
+    assert summary["relay_changes"] == len(changes) >= 1
+    assert summary["gap_ms"] == max(change["gap_ms"] for change in changes) > 0
+    assert summary["lost"] == sum(change["lost"] for change in changes)
+    assert killed not in summary["alice"]["relays"]
+    assert killed not in (summary["alice"]["path"], summary["bob"]["path"])
+    assert summary["similarity"] > 0.8
+
+
+def test_with_no_kill_nothing_changes(tmp_path: Path) -> None:
+    done = run("demo", "--json", "--seconds", "2", "--no-kill", "--protect", "--out", tmp_path / "heard.wav")
+    *steps, summary = objects(done.stdout)
+    assert not [step for step in steps if step["event"] in ("relay_killed", "relay_lost")]
+    assert summary["relay_changes"] == 0
+    assert summary["gap_ms"] == 0.0
     assert summary["alice"]["path"] != summary["bob"]["path"]  # two relays between them
 
 

@@ -11,14 +11,20 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from math import ceil
 
-from relaycall.ice.agent import Agent, Event, Selected, Unselected
+from relaycall.ice.agent import Agent
+from relaycall.ice.agent_events import Doubled, Event, Selected, Unselected
 from relaycall.ice.candidate import priority
 from relaycall.ice.pair import MAX_OUTSTANDING
 from relaycall.stun.address import Address
 
 Path = tuple[Address, Address]  # from relay, to relay
+PACKET = 0.02  # seconds
+MEDIA_BYTES = 108
+RESENT = 25  # packets at most
 
 
 class Side:
@@ -27,6 +33,9 @@ class Side:
     Attributes:
         relays: our relayed addresses by number.
         history: what the agent chose, and when.
+        also: the pairs that carry media besides the chosen one.
+        arrivals: when new media came, and its number.
+        media_bytes, check_bytes: sent, as payload of the relay's channels; answers count as checks.
         checks: every request sent, as (when, local, remote, bytes).
         rewrite: what becomes of each message before it is sent.
     """
@@ -41,12 +50,20 @@ class Side:
         self.history: list[tuple[float, Event]] = []
         self.checks: list[tuple[float, int, Address, bytes]] = []
         self.rewrite: Callable[[bytes], bytes] = lambda data: data
+        self.also: tuple[tuple[int, Address], ...] = ()
+        self.speaking = False
+        self.stalled_until = 0.0
+        self.sequence = 0
+        self.arrivals: list[tuple[float, int]] = []
+        self.media_bytes = self.check_bytes = self.check_count = 0
+        self._known: set[int] = set()
+        self._inbox: list[Callable[[], object]] = []
 
     def allocate(self, index: int, address: Address | None = None) -> Address:
         """One more relay of ours: relay number 0 is preferred."""
         address = address or Address(f"{self.host}{index + 1}", 50000)
         self.relays[index] = address
-        self.agent.add_local(index, address.family, priority(index), self.network.now)
+        self.agent.add_local(index, address.family, priority(index), self.network.now, host=address.host)
         return address
 
     def learn(self, remote: Address, index: int) -> None:
@@ -73,11 +90,87 @@ class Side:
 
     def moves(self, since: float = 0.0) -> int:
         """How often the choice changed."""
-        return sum(at >= since for at, _ in self.history)
+        return sum(at >= since and isinstance(event, Selected | Unselected) for at, event in self.history)
 
     def unselected(self) -> int:
         """How often there was no choice left."""
         return sum(isinstance(event, Unselected) for _, event in self.history)
+
+    # --- media --------------------------------------------------------------------------------------------------------
+
+    def speak(self) -> None:
+        """Send a packet every 20 ms from now on."""
+        self.speaking = True
+        self._speak()
+
+    def _speak(self) -> None:
+        if self.speaking:
+            self.network.later(PACKET, self._speak)
+            if self.network.now >= self.stalled_until:
+                self.sequence += 1
+                self.send_media(self.sequence)
+
+    def send_media(self, *numbers: int) -> None:
+        """Packets, over the chosen pair and the others."""
+        chosen = self.agent.selected
+        pairs = ([(chosen.local, chosen.remote)] if chosen is not None else []) + list(self.also)
+        for local, remote in pairs:
+            self.send_media_on(local, remote, *numbers)
+
+    def send_media_on(self, local: int, remote: Address, *numbers: int) -> None:
+        for number in numbers:
+            self.media_bytes += MEDIA_BYTES
+            self.network.transmit(self, (self.relays[local], remote), number)
+
+    def resend(self, pairs: Iterable[tuple[int, Address]], seconds: float) -> None:
+        """What was sent in that time, once more."""
+        first = max(1, self.sequence + 1 - min(ceil(seconds / PACKET), RESENT))
+        for local, remote in pairs if seconds else ():
+            self.send_media_on(local, remote, *range(first, self.sequence + 1))
+
+    def take_media(self, local: int, source: Address, number: int) -> None:
+        pair = self.agent.pairs.get((local, source))
+        if pair is None:
+            return
+        if number not in self._known:
+            self._known.add(number)
+            self.arrivals.append((self.network.now, number))
+        self.agent.heard(pair, self.network.now)
+
+    def stall(self, seconds: float) -> None:
+        """Do nothing for so long; what arrives is read afterwards."""
+        self.stalled_until = self.network.now + seconds
+        self.network.later(seconds, lambda: self._wake(seconds))
+
+    def _wake(self, seconds: float) -> None:
+        inbox, self._inbox = self._inbox, []
+        for read in inbox[:64]:
+            read()
+        self.agent.stalled(seconds, self.network.now)
+        self.agent.handle_timeout(self.network.now)
+        for read in inbox[64:]:
+            read()
+
+    def reads(self, action: Callable[[], object]) -> None:
+        """Something arrived."""
+        if self.network.now < self.stalled_until:
+            self._inbox.append(action)
+        else:
+            action()
+
+    def gap(self, since: float) -> float:
+        """The longest time without a new packet, in seconds."""
+        times = [at for at, _ in self.arrivals if at >= since - 0.1]
+        return max(later - earlier for earlier, later in pairwise(times))
+
+    @property
+    def highest(self) -> int:
+        """The latest packet that came, by its number."""
+        return max(self._known)
+
+    def lost(self, peer: Side) -> int:
+        """How many of the peer's packets never came."""
+        return peer.sequence - len(self._known)
 
 
 class Network:
@@ -153,6 +246,19 @@ class Network:
         self.run(2.0)
         assert self.agreed
 
+    def call(self, relays_a: int = 2, relays_b: int = 2, seconds: float = 3.0) -> None:
+        """Connect, and have both speak and watch for a while."""
+        self.connect(relays_a, relays_b)
+        self.watch()
+        self.run(seconds)
+        assert self.agreed
+
+    def watch(self) -> None:
+        """Both speak, and listen to the other."""
+        for side in self.sides:
+            side.agent.failover.watch(self.now)
+            side.speak()
+
     @property
     def connected(self) -> bool:
         """Whether both sides have chosen a path."""
@@ -175,7 +281,7 @@ class Network:
         self.pump()
         while not until(self):
             due = self._queue[0][0] if self._queue else float("inf")
-            at = min(due, *(side.agent.next_timeout() for side in self.sides))
+            at = min(due, *(max(side.agent.next_timeout(), side.stalled_until) for side in self.sides))
             if at > end:
                 self.now = end
                 break
@@ -183,7 +289,7 @@ class Network:
             if due <= self.now:
                 heapq.heappop(self._queue)[2]()
             for side in self.sides:
-                if side.agent.next_timeout() <= self.now:
+                if side.agent.next_timeout() <= self.now and self.now > side.stalled_until:
                     side.agent.handle_timeout(self.now)
             self.pump()
         return self.now - started
@@ -194,34 +300,47 @@ class Network:
             agent = side.agent
             while agent.outgoing:
                 local, remote, data = agent.outgoing.popleft()
+                side.check_bytes += len(data)
+                side.check_count += 1
                 if data[0] == 0:
                     side.checks.append((self.now, local, remote, data))
                 self._send(side, local, remote, side.rewrite(data))
             while agent.events:
-                side.history.append((self.now, agent.events.popleft()))
+                event = agent.events.popleft()
+                side.history.append((self.now, event))
+                if isinstance(event, Doubled):
+                    side.resend(set(event.pairs) - set(side.also), event.resend)
+                    side.also = event.pairs
+                elif isinstance(event, Selected):
+                    side.resend([(event.local, event.remote)], event.resend)
             check_invariants(agent)
 
     # --- packets ------------------------------------------------------------------------------------------------------
 
     def _send(self, side: Side, local: int, remote: Address, data: bytes) -> None:
-        path = (side.relays[local], remote)
+        self.transmit(side, (side.relays[local], remote), data)
+
+    def transmit(self, side: Side, path: Path, data: bytes | int) -> None:
+        """A STUN message, or a media packet by its number."""
         if self.random.random() >= self.loss and not self._hole(path):
             self.later(self.access + self.hop, lambda: self._arrive(self.peer(side), path, data))
 
     def _hole(self, path: Path) -> bool:
         return path in self.blocked or not self.dead.isdisjoint(path)
 
-    def _arrive(self, receiver: Side, path: Path, data: bytes) -> None:
+    def _arrive(self, receiver: Side, path: Path, data: bytes | int) -> None:
         """At the receiver's relay."""
         source, relay = path
         if (relay, source) in receiver.permitted and not self._hole(path):
             late = self.slow.get(path, 0.0) + self.random.uniform(0.0, self.jitter)
-            self.later(self.access + late, lambda: self._deliver(receiver, path, data))
+            self.later(self.access + late, lambda: receiver.reads(lambda: self._deliver(receiver, path, data)))
 
-    def _deliver(self, receiver: Side, path: Path, data: bytes) -> None:
+    def _deliver(self, receiver: Side, path: Path, data: bytes | int) -> None:
         source, relay = path
         index = next((index for index, address in receiver.relays.items() if address == relay), None)
-        if index is not None:
+        if index is not None and isinstance(data, int):
+            receiver.take_media(index, source, data)
+        elif index is not None and isinstance(data, bytes):
             self.delivered.append((receiver, index, source, data))
             receiver.agent.receive(index, source, data, self.now)
 

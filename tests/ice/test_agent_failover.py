@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from relaycall.ice.agent import Unselected
+from relaycall.ice.agent_events import Unselected
 from relaycall.ice.pair import PairState
 from relaycall.stun import attributes as a
 from relaycall.stun.address import Address

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relaycall.ice.agent import Agent, Selected
+from relaycall.ice.agent import Agent
+from relaycall.ice.agent_events import Selected
 from relaycall.ice.candidate import priority
 from relaycall.ice.pair import PairState
 from relaycall.stun import attributes as a

@@ -220,6 +220,69 @@ async def test_a_peer_the_relay_forbids() -> None:
         assert allocation.alive
 
 
+async def test_where_it_is_reached_and_from_where() -> None:
+    async with relay() as running, allocated(of(running)) as over_udp, allocated(of(running, "tcp")) as over_tcp:
+        assert over_udp.sockaddr == (socket.AF_INET, (IP, running.udp_port))
+        assert over_tcp.sockaddr == (socket.AF_INET, (IP, running.tcp_port))
+        for allocation in (over_udp, over_tcp):
+            assert allocation.local is not None
+            assert allocation.local.host == IP
+            assert allocation.local.port not in (running.udp_port, running.tcp_port, allocation.relayed.port)
+
+
+async def test_before_it_is_connected_nothing_is_known() -> None:
+    allocation = Allocation(at(9), 1, laboratory=True)
+    assert (allocation.local, allocation.sockaddr) == (None, None)
+    assert allocation.heard_at == float("-inf")
+    assert not allocation.alive
+    allocation.abort()
+
+
+async def test_when_the_relay_was_heard() -> None:
+    loop = asyncio.get_running_loop()
+    async with relay() as running, allocated(of(running)) as one, allocated(of(running)) as other:
+        before = loop.time()
+        assert one.heard_at <= before
+        one.verify()
+        await eventually(lambda: one.heard_at > before)
+        for sender, receiver in ((one, other), (other, one)):
+            sender.add_peer(receiver.relayed)
+        await asyncio.sleep(0.02)
+        before = loop.time()
+        other.send(one.relayed, b"\x80 media")  # packets of the peer's come through the relay as well
+        await eventually(lambda: one.heard_at > before)
+        assert other.heard_at < before
+
+
+async def test_a_check_from_another_port_of_the_peers_relay_is_told() -> None:
+    strangers: list[tuple[Address, bytes]] = []
+    packets: list[bytes] = []
+    async with (
+        relay() as running,
+        allocated(of(running)) as one,
+        allocated(of(running)) as known,
+        allocated(of(running)) as stranger,
+    ):
+        one.on_stranger = lambda source, data: strangers.append((source, data))
+        one.on_packet = lambda _peer, data, _now: packets.append(data)
+        one.add_peer(known.relayed)
+        stranger.add_peer(one.relayed)
+        await asyncio.sleep(0.02)
+        stranger.send(one.relayed, b"\x80 media")
+        stranger.send(one.relayed, b"\x00\x01 like STUN")
+        await eventually(lambda: strangers)
+        assert strangers == [(stranger.relayed, b"\x00\x01 like STUN")]
+        assert one.dropped["unknown_peer"] == 1
+        one.on_stranger = None
+        stranger.send(one.relayed, b"\x00\x01 again")
+        stranger.send(one.relayed, b"\x80 media again")
+        await eventually(lambda: one.dropped["unknown_peer"] == 2)
+        assert not packets
+        one.on_stranger = lambda *_: strangers.clear()
+        one.abort()
+        assert one.on_stranger is None
+
+
 # --- lost -------------------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +314,41 @@ async def test_an_icmp_refusal_is_a_suspicion_first_and_a_loss_two_seconds_later
         await eventually(lambda: lost)
         assert 1.5 < time.monotonic() - started < 3.0
         assert [type(why) for why in lost] == [RelayLost]
+
+
+async def test_asked_and_unknown_it_is_lost_at_once() -> None:
+    lost: list[RelayError] = []
+
+    def forgetful(request: Message, source: Address, key: bytes) -> bytes | None:
+        return granted()(request, source, key) if request.method is Method.ALLOCATE else error(request, 437, key)
+
+    async with listening(turn(forgetful)) as port, allocated(at(port)) as allocation:
+        allocation.on_lost = lost.append
+        allocation.verify()
+        await eventually(lambda: lost, timeout=1.0)
+        assert [type(why) for why in lost] == [RelayLost]
+        assert allocation.error is lost[0]
+        allocation.verify()  # nothing is left to ask about
+        assert len(lost) == 1
+
+
+async def test_asked_often_it_is_one_question() -> None:
+    """And a relay that is merely silent is not given up while it may answer yet."""
+    asked: list[Message] = []
+
+    def silent(request: Message, source: Address, key: bytes) -> bytes | None:
+        if request.method is Method.REFRESH:
+            asked.append(request)
+            return None
+        return granted()(request, source, key)
+
+    async with listening(turn(silent), "tcp") as port, allocated(at(port, "tcp")) as allocation:
+        for _ in range(5):
+            allocation.verify()
+        await eventually(lambda: asked)
+        await asyncio.sleep(0.1)
+        assert len(asked) == 1
+        assert allocation.alive
 
 
 # --- one relay, several addresses -------------------------------------------------------------------------------------

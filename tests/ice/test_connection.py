@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -16,77 +14,15 @@ from relaycall.ice import queue
 from relaycall.ice.candidate import Candidate
 from relaycall.ice.connection import MAX_PACKET, Connection
 from relaycall.ice.events import ConnectionEvent, PathLost, PathSelected, RelayGone
-from relaycall.relays.server import RelayServer, Transport
-from relaycall.server.turn import Relay
+from relaycall.relays.server import Transport
 from relaycall.stun.address import Address
 from relaycall.stun.message import Message, Method
+from tests.ice.connecting import IP, PACKET, Site, at, server, within
 from tests.leaks import no_leaks, nothing_left_behind  # noqa: F401 - the latter for every test here
 from tests.scripted import PASSWORD, USERNAME, black_hole, granted, listening, turn
 from tests.waiting import eventually
 
-IP = "127.0.0.1"
-PACKET = b"\x80 a packet"
 CANDIDATE = Candidate("1", 1, "udp", 100, "9.9.9.9", 50_000)
-
-
-def server(relay: Relay, transport: Transport = "udp") -> RelayServer:
-    port = relay.udp_port if transport == "udp" else relay.tcp_port
-    assert port
-    return RelayServer(IP, port, transport).with_credentials(USERNAME, PASSWORD)
-
-
-def at(port: int, transport: Transport = "udp") -> RelayServer:
-    return RelayServer(IP, port, transport).with_credentials(USERNAME, PASSWORD)
-
-
-class Site:
-    """Relays and connections of one test; the latter keep their events in `events`."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-
-    async def relay(self, *, laboratory: bool = True) -> Relay:
-        return await self._stack.enter_async_context(Relay(users={USERNAME: PASSWORD}, laboratory=laboratory))
-
-    def connection(self, *servers: RelayServer, controlling: bool = True) -> Side:
-        side = Side(servers, ice_controlling=controlling, laboratory=True)
-        self._stack.push_async_callback(side.close)
-        return side
-
-    async def pair(self, alice: Sequence[RelayServer], bob: Sequence[RelayServer], connect: bool = True) -> list[Side]:
-        both = [self.connection(*alice), self.connection(*bob, controlling=False)]
-        await asyncio.gather(*(one.gather_candidates() for one in both))
-        for one, other in zip(both, reversed(both), strict=True):
-            one.remote_username, one.remote_password = other.local_username, other.local_password
-            for candidate in other.local_candidates:
-                await one.add_remote_candidate(candidate)
-        if connect:
-            await asyncio.gather(*(one.connect() for one in both))
-        return both
-
-
-class Side(Connection):
-    def __init__(self, servers: Sequence[RelayServer], *, ice_controlling: bool, laboratory: bool) -> None:
-        self.events: list[ConnectionEvent] = []
-        super().__init__(
-            servers, ice_controlling=ice_controlling, laboratory=laboratory, on_event=lambda e: self.events.append(e)
-        )
-
-    def selected(self) -> list[str]:
-        return [event.relay for event in self.events if isinstance(event, PathSelected)]
-
-
-@pytest.fixture
-async def site() -> AsyncIterator[Site]:
-    async with AsyncExitStack() as stack:
-        yield Site(stack)
-
-
-@asynccontextmanager
-async def within(seconds: float) -> AsyncIterator[None]:
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < seconds
 
 
 # --- a path -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def pair() -> Pair:
     return Pair(0, Address("2.2.2.2", 50000), 1, created=0.0)
 
 
-TIDS: Iterator[int] = count()
+TIDS: Iterator[int] = count(1)
 
 
 def send(pair: Pair, now: float) -> bytes:
@@ -107,6 +107,94 @@ def test_what_is_remembered_is_bounded(pair: Pair) -> None:
     tids = [send(pair, i / 100) for i in range(MAX_OUTSTANDING + 5)]
     assert list(pair.outstanding) == tids[5:]
     assert pair.sent == MAX_OUTSTANDING + 5
+
+
+# --- what is made of it -----------------------------------------------------------------------------------------------
+
+
+def test_a_stall_of_ours_excuses_what_was_sent_before_it(pair: Pair) -> None:
+    """Whatever was sent counts as sent when the stall ended, and not as answered."""
+    answered(pair, 0.0, 0.1)
+    for at in (1.0, 1.0, 1.2):
+        send(pair, at)
+    assert pair.count_missed(3.0) == 3
+    pair.excuse(3.0)
+    assert pair.missed == 0
+    assert pair.healthy
+    assert pair.count_missed(3.0 + pair.patience - 0.001) == 0
+    assert pair.count_missed(3.0 + pair.patience) == 3
+
+
+def test_missed_checks_are_none_while_the_excuse_holds(pair: Pair) -> None:
+    answered(pair, 0.0, 0.1)
+    pair.excuse(3.0)
+    pair.missed = 2
+    assert pair.count_missed(3.0) == pair.missed == 0
+
+
+@pytest.mark.parametrize("what", ["suspect", "retiring"])
+def test_a_pair_that_is_reported_or_given_up_is_not_healthy(pair: Pair, what: str) -> None:
+    answered(pair, 0.0, 0.1)
+    setattr(pair, what, True)
+    assert not pair.healthy
+    answered(pair, 1.0, 0.1)
+    assert pair.healthy == (what == "suspect")  # an answer does not change that it is given up
+
+
+def test_a_pair_fails_after_six_checks_in_a_row(pair: Pair) -> None:
+    answered(pair, 0.0, 0.1)
+    pair.missed = 5
+    assert not pair.fails
+    pair.missed = 6
+    assert pair.fails
+
+
+def measured(rtt: float, deviation: float = 0.0, answers: int = 5) -> Pair:
+    return Pair(
+        0, Address("2.2.2.2", 50000), 1, created=0.0, rtt=rtt, rtt_deviation=deviation, answered=answers, sent=answers
+    )
+
+
+@pytest.mark.parametrize(
+    ("pair", "other", "faster"),
+    [
+        (measured(0.079), measured(0.1), True),
+        (measured(0.081), measured(0.1), False),
+        (measured(0.079, answers=4), measured(0.1), False),
+        (measured(0.079), measured(0.1, answers=4), False),
+        (measured(0.075, deviation=0.004), measured(0.1), True),
+        (measured(0.075, deviation=0.006), measured(0.1), False),
+        (measured(0.075), measured(0.1, deviation=0.005), True),
+        (measured(0.075), measured(0.1, deviation=0.007), False),
+        (measured(0.1), measured(0.1), False),
+    ],
+)
+def test_faster_is_what_is_clearly_faster_and_known_well(pair: Pair, other: Pair, faster: bool) -> None:
+    assert pair.surely_faster_than(other) == faster
+
+
+def placed(local: int, ours: str, theirs: str, port: int = 50000) -> Pair:
+    return Pair(local, Address(theirs, port), 1, created=0.0, hosts=(ours, theirs))
+
+
+def test_pairs_are_apart_that_share_no_relay_whoevers_it_is() -> None:
+    """Least shared last; where the relays are the same, other allocations on them."""
+    current = placed(0, "1.1.1.1", "2.2.2.2")
+    others = [
+        current,
+        placed(1, "1.1.1.1", "2.2.2.2"),  # another allocation of ours on the same relays
+        placed(1, "1.1.1.1", "2.2.2.2", 50001),  # and of the peer's
+        placed(1, "2.2.2.2", "1.1.1.1"),  # the same two, swapped
+        placed(0, "1.1.1.1", "2.2.2.3"),
+        placed(1, "1.1.1.2", "2.2.2.2", 50001),
+        placed(1, "2.2.2.2", "2.2.2.3"),  # the peer's relay is one of ours as well
+        placed(1, "1.1.1.2", "2.2.2.3"),
+    ]
+    apart = [pair.apart_from(current) for pair in others]
+    assert apart == [(-2, 0), (-2, 1), (-2, 2), (-2, 2), (-1, 1), (-1, 2), (-1, 2), (0, 2)]
+
+
+# --- its states -------------------------------------------------------------------------------------------------------
 
 
 def test_each_state_and_event() -> None:

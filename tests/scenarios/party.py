@@ -87,7 +87,7 @@ class Party:
     async def do_ended(self, timeout: float) -> Answer:
         """Wait for the call to end by itself."""
         async with asyncio.timeout(timeout):
-            error = await self._call.ended()
+            error = (await self._call.ended()).error
         if error is not None:
             raise error
         return {}

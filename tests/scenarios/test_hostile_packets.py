@@ -76,7 +76,8 @@ def dropped(call: AudioCall) -> int:
     """Everything the call has dropped, whatever the reason."""
     total = sum(call.connection.dropped.values())
     if call.session is not None:
-        total += sum(asdict(call.session.stats().transport.dropped).values())
+        transport = call.session.stats().transport
+        total += sum(asdict(transport.dropped).values()) + transport.copies
     return total
 
 
@@ -98,7 +99,7 @@ async def give(attacker: Attacker, kind: Kind, count: int) -> None:
 def kept(call: AudioCall) -> dict[str, int]:
     """How much a call holds: the sizes of everything in it that could grow."""
     connection = call.connection
-    [allocation] = connection._allocations.values()
+    [allocation] = connection._held.allocations.values()
     client = allocation._client
     return {
         "tasks": len(asyncio.all_tasks()),
@@ -107,7 +108,7 @@ def kept(call: AudioCall) -> dict[str, int]:
         "channels": len(client._channels),
         "requests": len(client._transactions._open),
         "to send": len(client.outgoing) + len(connection._agent.outgoing),
-        "remote candidates": len(connection._remotes),
+        "remote candidates": len(connection.remote_candidates),
     }
 
 
@@ -226,7 +227,7 @@ async def test_unsigned_errors_with_the_right_transaction_id(transport: str, cod
 
         attacker._relay._server.receive = answer  # type: ignore[method-assign]
         before = dropped(alice)
-        [allocation] = alice.connection._allocations.values()
+        [allocation] = alice.connection._held.allocations.values()
         client = allocation._client
         client._refresh_at = asyncio.get_running_loop().time()
         allocation._pump()
@@ -257,7 +258,7 @@ async def test_strangers_do_not_reach_the_client() -> None:
     async with under_attack("udp") as (_, alice, bob):
         await connect(alice, bob)
         await heard(alice, bob)
-        [allocation] = alice.connection._allocations.values()
+        [allocation] = alice.connection._held.allocations.values()
         assert allocation._socket is not None
         before, local = dropped(alice), allocation._socket.local
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:

@@ -1,0 +1,52 @@
+"""What a call tells while it runs, beside what its connection tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from relaycall.errors import RelaycallError
+from relaycall.ice.events import ConnectionEvent
+from relaycall.relays.pool import PoolEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RelayChanged:
+    """The call moved to another path, a second ago.
+
+    Attributes:
+        old, new: our relay before and after, by name; the same one if only the peer's changed.
+        failed: whether this side left the path because it failed; False where it followed the other side, or was asked.
+        gap_ms: the longest time without new audio from the peer around the move; 20 is none.
+        lost: packets of the peer's that did not arrive in it.
+    """
+
+    old: str
+    new: str
+    failed: bool
+    gap_ms: float
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerChanged:
+    """The peer says that it is muted, or sends video, or no longer."""
+
+    muted: bool
+    video: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a call is over.
+
+    Attributes:
+        reason: "hung_up" by this side, "peer_hung_up", or the code of the error.
+        error: what ended it, if something did.
+    """
+
+    reason: Literal["hung_up", "peer_hung_up"] | str
+    error: RelaycallError | None = None
+
+
+CallEvent = ConnectionEvent | PoolEvent | RelayChanged | PeerChanged
