@@ -345,7 +345,7 @@ class TurnClient:
             return None
         if peer in self._peers:
             return peer, data
-        if data[:1] < b"\x04" and any(peer.host == known.host for known in self._peers):
+        if data and data[0] < 4 and any(peer.host == known.host for known in self._peers):
             self.events.append(Stranger(peer, data))
         else:
             self.dropped["unknown_peer"] += 1
