@@ -327,13 +327,13 @@ class Agent:
 
     def _choose_first(self, now: float) -> None:
         """Until there is a choice: the controlling side makes it, the other once it was told of one."""
-        if self.selected is None and (self.controlling or any(p.nomination >= 0 for p in self.pairs.values())):
+        if self.controlling or any(pair.nomination >= 0 for pair in self.pairs.values()):
             self.failover.usable(now)
 
     def _follow(self, pair: Pair, now: float) -> None:
         """Controlled: take the pair of the latest nomination once it is valid; the first one on a tie."""
         current = self.selected
-        if pair.state is not PairState.VALID or pair is current or pair.nomination < self._latest:
+        if pair.state is not PairState.VALID or pair.nomination < self._latest:
             return
         if current is not None and current.healthy and not pair.healthy:
             return  # followed with its next answer

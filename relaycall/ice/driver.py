@@ -101,6 +101,7 @@ class Driver:
                 self._held.ask(selected.local)
                 emit(RelaySuspected(allocations[selected.local].server.name))
             case LocalFailing(local=local):
+                self._held.ask(local)  # a relay that restarted says at once that it knows nothing of us
                 self._held.fails(local)
             case PeerSilent(gone=True):
                 self._owner.peer_lost()

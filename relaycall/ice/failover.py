@@ -47,8 +47,6 @@ PROBING = (0.05, 1.0), (0.2, 5.0), (0.5, 15.0), (1.0, float("inf"))  # seconds b
 AGREE_AFTER = 0.5  # seconds after our own move before the other side's word is followed
 SETTLE = 0.5  # seconds after the first choice in which a path that is expected to be better may take its place
 SETTLE_RTT = 1.25  # ... unless its measured round trip is longer by this factor
-BETTER_RTT = 0.8  # later, a healthy choice is left only for a path whose round trip is surely below this share of its
-BETTER_ANSWERS = 5  # ... with so many checks answered on both
 BETTER_INTERVAL = 10.0  # ... and so many seconds after the last move
 
 NEVER = float("inf")
@@ -104,7 +102,7 @@ class Failover:
 
     def heard(self, pair: Pair, now: float) -> None:
         """Authentic media of the peer came over this pair."""
-        pause = now - pair.heard_at
+        pause = now - max(pair.heard_at, self._quiet_from)
         pair.heard_at = self.heard_at = now
         self._sign(now)
         if pair is self.chosen:
@@ -230,10 +228,7 @@ class Failover:
         """Whether there is another pair that media could go over, or one that is too new to know."""
         others = [pair for pair in self.pairs.values() if pair is not self.chosen]
         usable = [pair for pair in others if not (pair.suspect or pair.retiring or pair.fails)]
-        return any(
-            pair.state is PairState.VALID or (pair.state is PairState.CHECKING and now - pair.created < NEW)
-            for pair in usable
-        )
+        return any(pair.state is PairState.VALID or now - pair.created < NEW for pair in usable)
 
     def _just_left(self, now: float) -> bool:
         """Whether we moved, and the peer has not followed yet."""
@@ -287,7 +282,7 @@ class Failover:
         for pair in self.pairs.values():
             pair.proved_at = NEVER
         self.phase = Phase.DOUBTED
-        self._redouble(now, resend=self.silence(now) + (self.chosen.rtt if self.chosen else 0.0))
+        self._redouble(now)
         self.decisions.append(Probe(doubted=True))
         return Phase.DOUBTED
 
@@ -309,9 +304,8 @@ class Failover:
         usable = [pair for pair in self.pairs.values() if pair.state is PairState.VALID]
         if usable:
             return self._move(max(usable, key=self._fitness), now, failed=True)
-        self.chosen, self.phase = None, Phase.NONE
+        self.chosen = None
         self.decisions.append(Move(None))
-        self._redouble(now)
         return Phase.NONE
 
     def _obey(self, now: float, pair: Pair | None) -> Phase:
@@ -341,9 +335,7 @@ class Failover:
         since = max(chosen.heard_at, self._quiet_from, self._doubted_at)
         if now - since < LEAVE_AFTER or chosen.count_missed(now) < UNANSWERED:
             return False
-        return any(
-            pair is not chosen and pair.healthy and pair.proved_at <= now - FAIR_CHANCE for pair in self.pairs.values()
-        )
+        return any(pair.healthy and pair.proved_at <= now - FAIR_CHANCE for pair in self.pairs.values())
 
     def _spare(self) -> Pair | None:
         """The best other pair that is healthy."""
@@ -362,12 +354,15 @@ class Failover:
 
     def _redouble(self, now: float, resend: float = 0.0) -> None:
         """Work out anew where media goes besides."""
-        wanted = [pair for pair in self.pairs.values() if pair.wanted_until > now and pair.state is PairState.VALID]
+        asked = [pair for pair in self.pairs.values() if pair.wanted_until > now and pair.state is PairState.VALID]
+        wanted = sorted((pair for pair in asked if pair is not self.chosen), key=lambda pair: -pair.wanted_until)[:1]
         if self.phase is Phase.DOUBTED or (self.protect and self.chosen is not None):
             others = [pair for pair in self.pairs.values() if pair is not self.chosen]
             trusted = [pair for pair in others if pair.state is PairState.VALID and not pair.suspect]
             wanted += [max(trusted, key=self._promise)] if trusted else []
-        also = tuple(dict.fromkeys(pair for pair in wanted if pair is not self.chosen))
+            if self.phase is Phase.DOUBTED and self.chosen is not None:
+                resend = max(resend, self.silence(now) + self.chosen.rtt)
+        also = tuple(dict.fromkeys(wanted))
         ends = [pair.wanted_until for pair in also if pair.wanted_until > now]
         self._look_at = min([self._look_at, *ends])
         if also != self.also:

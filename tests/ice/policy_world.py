@@ -96,6 +96,13 @@ class World:
             self.now = until
         return self.take()
 
+    def run(self, until: float) -> list[Decision]:
+        """Let time pass, whatever is decided."""
+        decisions: list[Decision] = []
+        while self.now < until:
+            decisions += self.tick(until)
+        return decisions
+
     def doubt(self) -> list[Decision]:
         """The chosen pair falls silent."""
         decisions = self.tick(self.now + 0.5)

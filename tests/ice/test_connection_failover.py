@@ -107,7 +107,9 @@ async def test_a_path_that_falls_silent_is_doubled_and_left(site: Site, directio
         events = [event for event in alice.events[seen:] if isinstance(event, RelaySuspected | PathSelected)]
         new = next(name for name in proxies if name != old)
         number = alice.path_stats()[0].remote
-        assert events == [RelaySuspected(old), PathSelected(new, number, failed=True)]
+        suspected, selected = events
+        assert suspected == RelaySuspected(old)
+        assert selected in [PathSelected(new, number, failed=failed) for failed in (True, False)]  # or bob was first
         assert at_alice.missing == 0  # what was sent into the silence came again
         assert at_bob.missing == 0
         if direction == "down":  # what we send still arrives on the silent path, and on the other as well

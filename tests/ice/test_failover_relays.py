@@ -6,7 +6,7 @@ import pytest
 
 from relaycall.ice.agent_events import Doubled, LocalFailing, Selected
 from relaycall.ice.candidate import priority
-from relaycall.ice.decisions import Probe
+from relaycall.ice.decisions import Fact, Probe
 from relaycall.stun import attributes as a
 from relaycall.stun.address import Address
 from relaycall.stun.message import decode
@@ -168,6 +168,15 @@ def test_an_address_that_never_answered_does_not_hide_that_a_relay_fails() -> No
     assert failing(network.a) == [0]
 
 
+def test_a_new_pair_is_not_said_to_miss_what_it_never_answered() -> None:
+    network, _ = call(1)
+    silent = Address("3.3.3.3", 50000)
+    network.a.learn(silent, 2)
+    network.run(0.59)
+    assert network.a.agent.pairs[0, silent].missed == 0
+    assert network.a.agent.failover.has_backup(network.now)
+
+
 # --- one relay for both -----------------------------------------------------------------------------------------------
 
 
@@ -273,6 +282,70 @@ def test_what_is_decided_is_done_at_once(what: str) -> None:
     getattr(agent, what)(*arguments, now)
     assert not agent.failover.decisions
     assert [type(event) for event in agent.events] == [Doubled if what == "protect" else Selected]
+
+
+def test_packets_that_end_the_doubt_end_it_at_once() -> None:
+    network, path = call()
+    network.dead = {path[0]}
+    network.run(0.3, lambda network: bool(network.a.also))
+    agent, pair = network.a.agent, network.a.agent.selected
+    assert pair is not None
+    for _ in range(3):
+        agent.heard(pair, network.now)
+    assert not agent.failover.decisions
+    assert agent.events[-1] == Doubled(())
+
+
+def test_nobody_is_followed_to_a_path_without_consent() -> None:
+    """`b` moves to a path whose consent has run out on the side of `a`, and asks for media there."""
+    network, path = call()
+    [spare] = [pair for pair in network.a.agent.pairs.values() if pair.local == 1 and pair.remote != path[1]]
+    spare.to("expired")
+    spare.next_check = network.now + 10
+    since = network.now
+    assert network.b.agent.move(network.now)
+    network.run(0.5, lambda network: network.b.selected == path[::-1])
+    assert asked(network.b, since)
+    assert network.a.selected == path
+    assert network.a.moves(since) == 0
+    assert spare.wanted_until < network.now
+
+
+def test_only_the_side_that_nominates_follows_and_not_against_its_own_move() -> None:
+    network, _ = call()
+    now = network.now
+    for side in network.sides:
+        agent, first = side.agent, side.agent.selected
+        other = next(pair for pair in agent.pairs.values() if pair is not first)
+        agent._media_wanted(other, a.MediaHere(False, 80), now)
+        assert agent.selected is first
+        agent._media_wanted(other, a.MediaHere(True, 80), now)
+        assert agent.selected is (other if side is network.a else first)
+    agent = network.a.agent
+    agent.failover.decisions.clear()
+    chosen = agent.selected
+    assert chosen is not None
+    agent._media_wanted(chosen, a.MediaHere(True, 80), now)
+    assert not agent.failover.decisions
+    assert agent.move(now)
+    moved = agent.selected
+    agent._media_wanted(chosen, a.MediaHere(True, 80), now + 0.4)
+    assert agent.selected is moved
+    agent._media_wanted(chosen, a.MediaHere(True, 80), now + 0.6)
+    assert agent.selected is chosen
+
+
+def test_an_answer_proves_a_path_by_when_its_check_was_sent() -> None:
+    network, path = call()
+    agent = network.a.agent
+    [spare] = [pair for pair in agent.pairs.values() if pair.local == 1 and pair.remote != path[1]]
+    before = spare.answered
+    agent._check(spare, network.now)
+    network.run(0.01)
+    agent.failover._fact(Fact.SILENT, network.now)
+    network.run(0.1, lambda _: spare.answered > before)
+    assert spare.answered == before + 1
+    assert spare.proved_at == float("inf")
 
 
 # --- an owner that is late --------------------------------------------------------------------------------------------
