@@ -57,8 +57,14 @@ APART = [("relaycall.media", "relaycall.ice")]
 
 # Third-party packages, by the names they are imported under, and who may import them.
 IMPORTERS = {
-    "aiohttp": ["relaycall.relays.http_credentials"],
-    "aioice": ["relaycall.ice.connection"],
+    "aiohttp": [
+        "relaycall.relays.http_credentials",
+        "relaycall.signaling.network",
+        "relaycall.signaling.websocket",
+        "relaycall.signaling.http",
+        "relaycall.server",
+    ],
+    "aioice": ["relaycall.ice.aioice_shape"],
     "aiortc": ["relaycall.media", "relaycall.peerconnection"],
     "av": ["relaycall.media"],
     "click": ["relaycall.cli"],
@@ -69,12 +75,14 @@ IMPORTERS = {
         "relaycall.call",
         "relaycall.store.vault_format",
         "relaycall.diagnosis.machine",
+        "relaycall.signaling.keys",
     ],
     "dns": ["relaycall.relays.discovery"],
     "keyring": ["relaycall.store.keyring_store"],
     "msgspec": ["relaycall.call.record", "relaycall.config", "relaycall.identity", "relaycall.relays.ice_servers"],
     "platformdirs": ["relaycall.store", "relaycall.config", "relaycall.cli"],
     "pylibsrtp": ["relaycall.media"],
+    "redis": ["relaycall.server.signaling_redis"],
     "rich": ["relaycall.cli"],
     "yaml": ["relaycall.config"],
 }
@@ -87,13 +95,26 @@ TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff"}
 SANS_IO = [
     "relaycall.stun",
     "relaycall.ice.agent",
+    "relaycall.ice.agent_events",
+    "relaycall.ice.decisions",
+    "relaycall.ice.failover",
+    "relaycall.ice.pacing",
     "relaycall.ice.pair",
-    "relaycall.ice.checks",
+    "relaycall.ice.peer_watch",
+    "relaycall.call.control",
+    "relaycall.call.control_format",
     "relaycall.call.record",
     "relaycall.call.state",
+    "relaycall.relays.keeping",
     "relaycall.relays.ranking",
     "relaycall.quality",
     "relaycall.sdp",
+    "relaycall.signaling.frames",
+    "relaycall.signaling.keys",
+    "relaycall.signaling.mailboxes",
+    "relaycall.signaling.session",
+    "relaycall.server.signaling_access",
+    "relaycall.server.signaling_limits",
 ]
 IO_MODULES = {"asyncio", "concurrent", "multiprocessing", "select", "selectors", "socket", "subprocess", "threading"}
 IMPURE_MODULES = IO_MODULES | {"datetime", "os", "pathlib", "random", "secrets", "signal", "ssl", "time", "uuid"}

@@ -17,6 +17,7 @@ from relaycall.cli.credentials import credentials
 from relaycall.cli.demo import demo
 from relaycall.cli.doctor import doctor
 from relaycall.cli.probe import probe_command
+from relaycall.cli.serve import serve
 from relaycall.errors import RelaycallError
 
 
@@ -36,6 +37,7 @@ cli.add_command(credentials)
 cli.add_command(demo)
 cli.add_command(doctor)
 cli.add_command(probe_command)
+cli.add_command(serve)
 
 
 def main(arguments: list[str] | None = None) -> None:

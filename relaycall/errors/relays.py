@@ -185,6 +185,14 @@ class RelayLost(RelayError):
     next_step = "Use a second relay as a backup."
 
 
+class RelayForgot(RelayLost):
+    """437 to a Refresh: the relay is there, and no longer knows the allocation. It has restarted."""
+
+    code = "relay_forgot"
+    template = "The relay {relay} has forgotten the allocation: it restarted during the call."
+    next_step = "Nothing: another allocation takes its place."
+
+
 class NoRelay(RelaycallError, ConnectionError):
     """No relay could be used, so there is no call: media never goes another way.
 

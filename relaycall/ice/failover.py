@@ -322,6 +322,8 @@ class Failover:
             again = self.silence(now) + before.rtt
         if before is not None and not told:
             self._left_at = now
+        if before is not None and self.watching and self.phase is Phase.STEADY and (failed or told):
+            self.decisions.append(Probe(doubted=False))  # whatever struck it may have struck others too
         self.chosen, self.phase = pair, Phase.STEADY
         self._moved_at = now
         self._quiet_from = now + pair.rtt + SILENCE_MIN  # the peer needs as long to follow

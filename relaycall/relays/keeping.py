@@ -135,10 +135,10 @@ class Keeping(Generic[A]):
         self.ranking.bans.failed(server, now)
         return True
 
-    def lost(self, hold: Hold[A], now: float) -> None:
-        """An allocation is gone."""
+    def lost(self, hold: Hold[A], now: float, *, forgotten: bool = False) -> None:
+        """An allocation is gone; `forgotten` by a relay that restarted and can give another at once."""
         self.holds.remove(hold)
-        if hold.condition is Condition.EXPIRING:
+        if hold.condition is Condition.EXPIRING or forgotten:
             self.ranking.bans.lift(hold.server, now)  # it may have been in the way of the one with new credentials
         elif hold.condition is not Condition.MOVED:
             self.ranking.bans.failed(hold.server, now)

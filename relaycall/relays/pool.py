@@ -18,13 +18,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from relaycall.errors import (
-    ConfigError,
-    NoRelay,
-    RelaycallError,
-    RelayError,
-    RelayRefusedCredentials,
-)
+from relaycall.errors import ConfigError, NoRelay, RelaycallError, RelayError, RelayForgot, RelayRefusedCredentials
 from relaycall.ice.allocation import Allocation, allocate
 from relaycall.relays.credentials import CredentialsSource
 from relaycall.relays.keeping import Condition, Hold, Keeping
@@ -170,7 +164,7 @@ class RelayPool:
         """The borrower's word that an allocation is gone, as its `on_lost` told. Another takes its place."""
         hold = self._keeping.of(allocation)
         if hold is not None:
-            self._keeping.lost(hold, self._loop.time())
+            self._keeping.lost(hold, self._loop.time(), forgotten=isinstance(error, RelayForgot))
             self._tell(PoolEvent("lost", hold.server.name, error))
             self._wake.set()
 

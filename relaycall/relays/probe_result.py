@@ -43,6 +43,7 @@ class Verdict(enum.StrEnum):
     SERVER_ERROR = "relay_server_error"
     LIED = "relay_lied"
     LOST = "relay_lost"
+    FORGOT = "relay_forgot"
 
 
 USABLE = Verdict.OK, Verdict.UNCHECKED, Verdict.LOSSY

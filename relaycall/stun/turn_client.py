@@ -25,6 +25,7 @@ from relaycall.errors import (
     RelayError,
     RelayForbidden,
     RelayForbiddenPeer,
+    RelayForgot,
     RelayLied,
     RelayLost,
     RelayNotTurn,
@@ -57,7 +58,6 @@ MAX_PAYLOAD = 65000  # bytes, so that every header's length field holds it
 
 _LOSSES: dict[type[RelayError], str] = {
     RelayTimeout: "it stopped answering",
-    RelayBusy: "it no longer knows the allocation",
     RelayRefusedCredentials: "it no longer accepts the credentials",
 }
 
@@ -354,9 +354,11 @@ class TurnClient:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _lose(self, error: RelayError, _now: float) -> None:
-        self._fail(
-            error if isinstance(error, RelayLost) else RelayLost(self._relay, _LOSSES.get(type(error), error.code))
-        )
+        if isinstance(error, RelayBusy):
+            error = RelayForgot(self._relay)
+        elif not isinstance(error, RelayLost):
+            error = RelayLost(self._relay, _LOSSES.get(type(error), error.code))
+        self._fail(error)
 
     def _fail(self, error: RelayError) -> None:
         closing = self.state is State.CLOSING

@@ -16,7 +16,17 @@ from types import ModuleType
 
 from tests.benchmarks.report import Figure, Report, Table
 
-NAMES = "setup", "probe", "packet_cost", "call_cpu", "packet_sizes", "media_cost"
+NAMES = (
+    "setup",
+    "probe",
+    "packet_cost",
+    "call_cpu",
+    "packet_sizes",
+    "signaling",
+    "media_cost",
+    "failover",
+    "false_moves",
+)
 DEFAULT_RUNS = 3
 MEDIA_COST_SECONDS = 6.0  # for each run
 

@@ -134,3 +134,10 @@ async def test_failover() -> None:
 async def test_false_moves() -> None:
     report = await measured("false_moves")
     assert report.figures["false_moves_loss1_relays2_count"].median == 0
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+async def test_signaling() -> None:
+    report = await measured("signaling")
+    assert any(name.startswith("signaling_") for name in report.figures)

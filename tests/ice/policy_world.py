@@ -5,7 +5,9 @@ Four pairs of two relays on each side, most preferred first: 0 and 3 share no re
 
 from __future__ import annotations
 
-from relaycall.ice.decisions import Decision, Phase
+from itertools import zip_longest
+
+from relaycall.ice.decisions import Decision, Move, Phase, Probe
 from relaycall.ice.failover import Failover
 from relaycall.ice.pair import Pair
 from relaycall.stun.address import Address
@@ -56,10 +58,14 @@ class World:
             self.pairs.pop(number).to("removed")
 
     def take(self) -> list[Decision]:
-        """What was decided since."""
+        """What was decided since, but for looking at every pair when it is left for another."""
         decisions = list(self.failover.decisions)
         self.failover.decisions.clear()
-        return decisions
+        return [
+            one
+            for one, following in zip_longest(decisions, decisions[1:])
+            if not (one == Probe(doubted=False) and isinstance(following, Move))
+        ]
 
     @property
     def tid(self) -> bytes:

@@ -16,6 +16,7 @@ from relaycall.errors import (
     RelayBusy,
     RelayError,
     RelayForbiddenPeer,
+    RelayForgot,
     RelayLost,
     RelayNotTurn,
     RelayRefused,
@@ -326,7 +327,7 @@ async def test_asked_and_unknown_it_is_lost_at_once() -> None:
         allocation.on_lost = lost.append
         allocation.verify()
         await eventually(lambda: lost, timeout=1.0)
-        assert [type(why) for why in lost] == [RelayLost]
+        assert [type(why) for why in lost] == [RelayForgot]
         assert allocation.error is lost[0]
         allocation.verify()  # nothing is left to ask about
         assert len(lost) == 1

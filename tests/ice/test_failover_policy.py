@@ -332,3 +332,18 @@ def test_ten_seconds_pass_between_a_move_and_one_for_speed() -> None:
     assert world.numbers[0] == 3
     world.failover.faster(world.pairs[1], world.now + 10 + BARELY)
     assert world.numbers[0] == 1
+
+
+@pytest.mark.parametrize("why", ["failed", "told"])
+def test_whoever_leaves_a_path_looks_at_all_the_others(why: str) -> None:
+    """A relay that failed under one path may carry others, which are looked at rarely."""
+    world = World()
+    if why == "failed":
+        world.pairs[0].suspect = True
+        world.failover.unreachable(world.now)
+    else:
+        world.failover.told(world.pairs[1], world.now)
+    assert world.failover.decisions[0] == Probe(doubted=False)
+    world = World()
+    world.failover.move(world.now)
+    assert Probe(doubted=False) not in world.failover.decisions

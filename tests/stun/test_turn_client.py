@@ -12,6 +12,7 @@ from relaycall.errors import (
     RelayCapacity,
     RelayError,
     RelayForbidden,
+    RelayForgot,
     RelayLied,
     RelayLost,
     RelayNeedsCredentials,
@@ -292,8 +293,7 @@ def test_a_refresh_that_finds_no_allocation_is_the_end() -> None:
     relay.run(1450)
     relay.error(relay.heard[-1][1], 437, key=KEY)
     error = failure(relay)
-    assert type(error) is RelayLost
-    assert error.detail == "it no longer knows the allocation"
+    assert type(error) is RelayForgot
     assert relay.client.state is State.CLOSED
 
 

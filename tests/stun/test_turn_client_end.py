@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaycall.errors import RelayError, RelayLost, RelayNotTurn, RelayRefused, RelayUnreachable
+from relaycall.errors import RelayError, RelayForgot, RelayLost, RelayNotTurn, RelayRefused, RelayUnreachable
 from relaycall.stun import attributes as a
 from relaycall.stun.address import Address
 from relaycall.stun.message import Class, Message, Method
@@ -120,8 +120,7 @@ def test_a_relay_that_knows_the_allocation_no_longer_is_lost_at_once() -> None:
     relay.client.verify(relay.now)
     relay.error(relay.one(Method.REFRESH), 437, key=KEY)
     error = failure(relay)
-    assert type(error) is RelayLost
-    assert error.detail == "it no longer knows the allocation"
+    assert type(error) is RelayForgot
     assert relay.client.state is State.CLOSED
 
 

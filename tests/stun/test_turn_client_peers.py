@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relaycall.errors import RelayForbiddenPeer, RelayLost
+from relaycall.errors import RelayForbiddenPeer, RelayForgot
 from relaycall.stun import attributes as a
 from relaycall.stun.address import Address
 from relaycall.stun.framing import channel_data, parse_channel_data
@@ -190,4 +190,4 @@ def test_a_bind_that_finds_no_allocation_is_the_end() -> None:
     relay.error(relay.one(Method.CHANNEL_BIND), 437, key=KEY)
     event = relay.event()
     assert isinstance(event, Failed)
-    assert type(event.error) is RelayLost
+    assert type(event.error) is RelayForgot
