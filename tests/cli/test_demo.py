@@ -27,7 +27,7 @@ def objects(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-@pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+@pytest.mark.parametrize("transport", ["udp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tcp", "tls"))])
 def test_json_ends_with_a_summary_of_a_call_that_held(transport: str, tmp_path: Path) -> None:
     heard = tmp_path / "heard.wav"
     done = run("demo", "--json", "--seconds", "1.5", "--transport", transport, "--out", heard)

@@ -20,6 +20,7 @@ import pytest
 from relaycall.call.audio_call import AudioCall
 from relaycall.call.record import decode_record, derive_call_key
 from relaycall.errors import ConfigError, NoPath, NoRelay, RecordRefused, RelaycallError, RelaysLost
+from relaycall.ice import holdings
 from relaycall.ice.allocation import Allocation
 from relaycall.media.audio import ToneSource
 from relaycall.media.srtp import derive_keys
@@ -100,7 +101,9 @@ async def test_a_call(
     received: dict[str, bytearray],
     call_keys: list[bytes],
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(holdings, "RELAYLESS", 2.0)
     async with (
         embedded_relays(2, transport) as (embedded, relays),
         make(relays, caller=True) as alice,

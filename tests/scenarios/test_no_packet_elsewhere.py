@@ -169,8 +169,8 @@ async def test_both_relays_die_during_the_call(network: Network, tmp_path: Path,
         await call.hear()
         for relay in call.relays:
             relay.kill()
-        answers = await asyncio.gather(*(party.ask("ended", timeout=10) for party in call.parties.values()))
-        assert answers == [{"error": "no_relay", "causes": ["relay_lost", "relay_lost"]}] * 2
+        answers = await asyncio.gather(*(party.ask("ended", timeout=16) for party in call.parties.values()))
+        assert answers == [{"error": "relays_lost", "causes": ["relay_lost", "relay_lost"]}] * 2
         await call.close()
         call.assert_no_packet_elsewhere()
 
