@@ -10,7 +10,7 @@ from relaycall.stun.address import Address
 
 MAX_OUTSTANDING = 64  # checks remembered per pair, so that late answers still count
 LEGS_MARGIN = 0.01  # seconds; less is noise, and the order of configuration decides
-FAILING_MISSED = 6  # checks in a row
+FAILING_MISSED = 9  # checks in a row
 FASTER_RTT, FASTER_ANSWERS = 0.8, 5  # of the other's round trip, with so many checks answered on both
 ANSWER_LIFETIME = 10.0  # seconds an answer may take
 

@@ -80,6 +80,7 @@ def password_of(username: str, secret: str) -> str:
     return base64.b64encode(hmac.new(secret.encode(), username.encode(), hashlib.sha1).digest()).decode()
 
 
+@pytest.mark.slow
 def test_mint(env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("shared-canary\n")
     run(env, "set", "relay", "--secret", "--password-file", "-", given="shared-canary\n")
@@ -170,6 +171,7 @@ def test_bad_input_is_one_clear_error(
     assert not vault_of(tmp_path).exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_passphrase_and_no_passphrase(env: dict[str, str], tmp_path: Path) -> None:
     run(env, "set", "work", "--secret", "--password-file", "-", given="canary\n")
     before = vault_of(tmp_path).read_bytes()

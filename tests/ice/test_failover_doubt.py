@@ -204,9 +204,9 @@ def test_a_pair_backs_the_chosen_one_while_it_answers_or_is_new() -> None:
         setattr(pair, what, True)
         assert not backed(world.now)
         setattr(pair, what, False)
-    pair.missed = 5
+    pair.missed = 8
     assert backed(world.now)
-    pair.missed = 6
+    pair.missed = 9
     assert not backed(world.now)
     pair.missed = 0
     pair.to("expired")
