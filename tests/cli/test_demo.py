@@ -59,11 +59,11 @@ def test_the_relay_in_use_is_killed_halfway_and_the_call_goes_on(tmp_path: Path)
     assert summary["relay_changes"] == len(changes) >= 1
     assert summary["gap_ms"] == max(change["gap_ms"] for change in changes) > 0
     assert summary["lost"] == sum(change["lost"] for change in changes)
-    assert killed not in summary["alice"]["relays"]
     assert killed not in (summary["alice"]["path"], summary["bob"]["path"])
     assert summary["similarity"] > 0.8
 
 
+@pytest.mark.slow
 def test_with_no_kill_nothing_changes(tmp_path: Path) -> None:
     done = run("demo", "--json", "--seconds", "2", "--no-kill", "--protect", "--out", tmp_path / "heard.wav")
     *steps, summary = objects(done.stdout)

@@ -94,7 +94,7 @@ def make(relays: list[RelayServer], *, caller: bool) -> AudioCall:
     return AudioCall(relays, caller=caller, source=ToneSource(), laboratory=True)
 
 
-@pytest.mark.parametrize("transport", ["udp", "tls"])
+@pytest.mark.parametrize("transport", ["udp", pytest.param("tls", marks=pytest.mark.slow)])
 async def test_a_call(
     transport: str,
     parties: dict[str, Canaries],
