@@ -167,22 +167,24 @@ class Coturn:
 
     def _listens(self) -> bool:
         """Whether its sockets are there, seen from within its own network namespace."""
-        ports = {self.port, self.tls_port} - {0}
-        udp, tcp = self._bound("udp", "07"), self._bound("tcp", "0A")
-        return self.port in udp and ports <= tcp
+        return listens(self.pid, udp={self.port}, tcp={self.port, self.tls_port} - {0})
 
-    def _bound(self, table: str, state: str) -> set[int]:
-        assert self._process is not None
-        found: set[int] = set()
-        for name in (table, f"{table}6"):
-            path = Path(f"/proc/{self._process.pid}/net/{name}")
-            try:
-                rows = path.read_text().splitlines()[1:]
-            except OSError:
-                continue
-            fields = [row.split() for row in rows]
-            found |= {int(row[1].rpartition(":")[2], 16) for row in fields if row[3] == state}
-        return found
+
+def listens(pid: int, *, udp: set[int], tcp: set[int]) -> bool:
+    """Whether these ports are bound, seen from within that process's network namespace."""
+    return udp <= _bound(pid, "udp", "07") and tcp <= _bound(pid, "tcp", "0A")
+
+
+def _bound(pid: int, table: str, state: str) -> set[int]:
+    found: set[int] = set()
+    for name in (table, f"{table}6"):
+        try:
+            rows = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        fields = [row.split() for row in rows]
+        found |= {int(row[1].rpartition(":")[2], 16) for row in fields if row[3] == state}
+    return found
 
 
 def free_port(ip: str) -> int:

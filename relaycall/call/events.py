@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from relaycall.errors import RelaycallError
 from relaycall.ice.events import ConnectionEvent
@@ -45,7 +44,7 @@ class Ended:
         error: what ended it, if something did.
     """
 
-    reason: Literal["hung_up", "peer_hung_up"] | str
+    reason: str
     error: RelaycallError | None = None
 
 

@@ -96,8 +96,10 @@ def demo(
             contextlib.closing(FileSource(clip)) as source,
             contextlib.closing(FileSink(out)) as sink,
         ):
-            call = _Demo(given, transport, laboratory or not given, source, sink, seconds, out, reporter)
-            call.kills, call.protects = not (given or no_kill), protect
+            kills = not (given or no_kill)
+            call = _Demo(
+                given, transport, laboratory or not given, source, sink, seconds, out, reporter, kills, protect
+            )
             summary = asyncio.run(call.run())
         summary.similarity = similarity(str(clip), str(out))
     except RelaycallError as error:
@@ -148,6 +150,8 @@ class _Demo:
         seconds: float | None,
         out: Path,
         reporter: Reporter,
+        kills: bool,
+        protect: bool,
     ) -> None:
         self._given = given
         self._transport = transport
@@ -157,7 +161,8 @@ class _Demo:
         self._seconds = seconds
         self._out = out
         self._reporter = reporter
-        self.kills = self.protects = False
+        self._kills = kills
+        self._protect = protect
         self._embedded: dict[str, Relay] = {}
         self._heard: list[RelayChanged] = []
         self._killed_at = float("-inf")
@@ -173,7 +178,7 @@ class _Demo:
                     relays,
                     caller=True,
                     source=self._source,
-                    protect=self.protects,
+                    protect=self._protect,
                     laboratory=self._laboratory,
                     on_event=partial(self._happened, "alice"),
                 )
@@ -183,7 +188,7 @@ class _Demo:
                     caller=False,
                     source=SilenceSource(),
                     sink=self._sink,
-                    protect=self.protects,
+                    protect=self._protect,
                     laboratory=self._laboratory,
                     on_event=partial(self._happened, "bob"),
                 )
@@ -265,8 +270,8 @@ class _Demo:
                 if self._seconds is not None and spoken >= self._seconds:
                     break
                 self._reporter.progress(spoken, length)
-                if self.kills and length is not None and spoken >= length / 2:
-                    self.kills = False
+                if self._kills and length is not None and spoken >= length / 2:
+                    self._kills = False
                     await self._kill(alice)
                 await asyncio.wait([ended], timeout=0.1)
             if ended.done() and (error := ended.result().error) is not None:

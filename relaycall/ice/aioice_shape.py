@@ -1,7 +1,4 @@
-"""What a connection needs besides, to stand in for `aioice.Connection` below aiortc's `RTCIceTransport`.
-
-aiortc reaches its connection by four attributes: see DESIGN of the drop-in peer connection in docs/design.md.
-"""
+"""What a connection needs besides, to stand in for `aioice.Connection` below aiortc's `RTCIceTransport`."""
 
 from __future__ import annotations
 

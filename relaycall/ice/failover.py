@@ -47,7 +47,7 @@ PROBING = (0.05, 1.0), (0.2, 5.0), (0.5, 15.0), (1.0, float("inf"))  # seconds b
 AGREE_AFTER = 0.5  # seconds after our own move before the other side's word is followed
 SETTLE = 0.5  # seconds after the first choice in which a path that is expected to be better may take its place
 SETTLE_RTT = 1.25  # ... unless its measured round trip is longer by this factor
-BETTER_INTERVAL = 10.0  # ... and so many seconds after the last move
+BETTER_INTERVAL = 10.0  # seconds after a move before a healthy choice is left for one that is surely faster
 
 NEVER = float("inf")
 

@@ -55,7 +55,7 @@ class Pair:
         rtt, rtt_min: smoothed and least round trip, relay to relay and back, in seconds; 0 before the first answer.
         missed: checks since the last answer that were not answered in the time answers take on this path.
         suspect: the network reported our relay unreachable, and no check was answered since.
-        retiring: our allocation is being given up; media is better placed elsewhere.
+        retiring: one of the two is being given up, our allocation or the peer's; media is better placed elsewhere.
         heard_at: when the peer's media last came this way.
         proved_at: when a check sent since the path in use came into doubt was first answered; infinity for not yet.
         wanted_until: until when the peer asks for our media here.

@@ -30,9 +30,8 @@ RTCP_HEADER_SIZE = 8  # bytes, the sender's SSRC included
 TAG_SIZE = 16  # bytes
 SRTCP_INDEX_SIZE = 4  # bytes
 REPLAY_WINDOW = 1024  # packets: 20 s of audio, more than any change of path reorders
-COPIES_KNOWN = (
-    32  # packets kept, by the low bits of their number; more would let a relay that stopped pretend for longer
-)
+# Packets kept, by the low bits of their number. With more a relay that stopped could pretend for longer.
+COPIES_KNOWN = 32
 
 
 class Refusal(enum.Enum):

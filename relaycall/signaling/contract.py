@@ -12,7 +12,7 @@
             await case(rig)
 
 A case takes a `Rig`, which brings the transport, and raises AssertionError where the transport breaks the contract.
-Those of `RESTART_CONTRACT` are for transports whose server can die and come back.
+Those of `RESTART_CONTRACT` take a `MortalRig`: they are for transports whose server can die and come back.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from relaycall.signaling.keys import FreshKey, mailbox_of
 from relaycall.signaling.rig import (
     PATIENCE,
     Impostor,
+    MortalRig,
     Rig,
     ends,
     fresh_envelope,
@@ -304,7 +305,7 @@ CONTRACT: list[Callable[[Rig], Awaitable[None]]] = [
 ]
 
 
-async def nothing_is_lost_when_the_server_dies(rig: Rig) -> None:
+async def nothing_is_lost_when_the_server_dies(rig: MortalRig) -> None:
     """What the server had taken, and forgot, comes all the same, once and in order, and so does what comes after."""
     sender, receiver, key = await rig.open(), await rig.open(), FreshKey()
     states: list[SignalingState] = []
@@ -335,4 +336,4 @@ async def nothing_is_lost_when_the_server_dies(rig: Rig) -> None:
     assert states == [SignalingState.RECONNECTING, SignalingState.OPEN]
 
 
-RESTART_CONTRACT: list[Callable[[Rig], Awaitable[None]]] = [nothing_is_lost_when_the_server_dies]
+RESTART_CONTRACT: list[Callable[[MortalRig], Awaitable[None]]] = [nothing_is_lost_when_the_server_dies]

@@ -35,10 +35,6 @@ class Rig(ABC):
         The same one, if it reconnects by itself; or else it is closed, and a new one with the same key is opened.
         """
 
-    async def restart(self) -> None:
-        """Kill the server, which loses all that it holds, and start it again where it was."""
-        raise NotImplementedError
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -46,6 +42,14 @@ class Rig(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await asyncio.gather(*(client.close() for client in self.opened))
+
+
+class MortalRig(Rig):
+    """A rig whose server can die."""
+
+    @abstractmethod
+    async def restart(self) -> None:
+        """Kill the server, which loses all that it holds, and start it again where it was."""
 
 
 _numbers = itertools.count(1)

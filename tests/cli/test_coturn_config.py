@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from relaycall.relays.credentials import TimeLimited
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import IPV4, IPV6, Address, is_public_unicast
 from tests.certificates import Authority
-from tests.coturn import free_port
+from tests.coturn import free_port, listens
 from tests.tools import require_tool
 
 SECRET = "canary0123456789-a.long_secret~+/=@:"
@@ -179,7 +178,7 @@ def relay(tmp_path: Path, secret_file: Path) -> Iterator[RunningRelay]:
         )
     try:
         until = time.monotonic() + 10
-        while not (listens(port) and listens(tls_port)) and time.monotonic() < until:
+        while not listens(process.pid, udp={port}, tcp={port, tls_port}) and time.monotonic() < until:
             assert process.poll() is None, log.read_text(errors="replace")
             time.sleep(0.05)
         assert "Bad configuration format" not in log.read_text(errors="replace")
@@ -187,11 +186,6 @@ def relay(tmp_path: Path, secret_file: Path) -> Iterator[RunningRelay]:
     finally:
         process.kill()
         process.wait()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def permitted(server: RelayServer, family: int, hosts: list[str]) -> set[str]:

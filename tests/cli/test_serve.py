@@ -174,7 +174,6 @@ def test_without_the_package_for_redis_it_says_what_to_install(
 
 
 def test_a_redis_that_does_not_answer_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("redis")
     for url in ("redis://:canary@127.0.0.1:1/0", "canary"):
         assert run(["serve", "--redis", url]) == 2
         err = capsys.readouterr().err

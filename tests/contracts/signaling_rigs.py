@@ -19,7 +19,7 @@ from relaycall.signaling.base import Signaling, SignalingState
 from relaycall.signaling.keys import MailboxKey
 from relaycall.signaling.memory import MemoryTransport
 from relaycall.signaling.opening import open_signaling
-from relaycall.signaling.rig import Rig
+from relaycall.signaling.rig import MortalRig, Rig
 from tests.certificates import Authority, Leaf
 from tests.coturn import free_port
 from tests.signaling.forwarder import Forwarder
@@ -97,7 +97,7 @@ class Nginx:
         await self._process.communicate()
 
 
-class ServerRig(Rig):
+class ServerRig(MortalRig):
     """Each client reaches the server by a forwarder of its own.
 
     Args:

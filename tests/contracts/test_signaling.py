@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from relaycall.signaling.contract import CONTRACT, RESTART_CONTRACT
-from relaycall.signaling.rig import Rig
+from relaycall.signaling.rig import MortalRig, Rig
 from tests.certificates import Authority
 from tests.contracts.signaling_rigs import MemoryRig, NginxRig, ServerRig
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
 
-Case = Callable[[Rig], Awaitable[None]]
+Case = Callable[[MortalRig], Awaitable[None]]
 each_case = pytest.mark.parametrize("case", CONTRACT, ids=lambda case: case.__name__)
 each_restart = pytest.mark.parametrize("case", RESTART_CONTRACT, ids=lambda case: case.__name__)
 each_scheme = pytest.mark.parametrize("scheme", ["ws", "http"])
 
 
 @each_case
-async def test_memory(case: Case) -> None:
+async def test_memory(case: Callable[[Rig], Awaitable[None]]) -> None:
     async with MemoryRig() as rig:
         await case(rig)
 

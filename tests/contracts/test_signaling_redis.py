@@ -11,8 +11,6 @@ from typing import Self
 import aiohttp
 import pytest
 
-pytest.importorskip("redis")
-
 from relaycall.errors import ConfigError
 from relaycall.server.signaling import SignalingServer
 from relaycall.server.signaling_redis import RedisStore
@@ -21,14 +19,14 @@ from relaycall.signaling.contract import CONTRACT, RESTART_CONTRACT
 from relaycall.signaling.frames import START, Verdict
 from relaycall.signaling.keys import MailboxKey
 from relaycall.signaling.opening import open_signaling
-from relaycall.signaling.rig import Rig
+from relaycall.signaling.rig import MortalRig
 from tests.contracts.redis_cluster import Cluster, Redis
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
 from tests.signaling.forwarder import Forwarder
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.interop
-Case = Callable[[Rig], Awaitable[None]]
+Case = Callable[[MortalRig], Awaitable[None]]
 ONE, OTHER = b"1" * 32, b"2" * 32
 SESSION, LATER = b"s" * 16, b"l" * 16
 
@@ -37,7 +35,7 @@ def envelope(number: int) -> bytes:
     return number.to_bytes(4, "big").ljust(4096, b".")
 
 
-class ClusterRig(Rig):
+class ClusterRig(MortalRig):
     """One client after the other goes to another server, and who is cut off comes back to the other one."""
 
     def __init__(self, cluster: Cluster, scheme: str) -> None:

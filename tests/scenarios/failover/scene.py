@@ -206,8 +206,12 @@ class Scene:
         relay = await self.relay_in_use(name)
         await asyncio.sleep(phase)
         at = time.monotonic()
-        relay.kill() if how == "kill" else relay.freeze()
+        self.end(relay, how)
         return relay, at
+
+    def end(self, relay: Coturn, how: str) -> None:
+        """ "kill" or "freeze" a relay, used or not."""
+        relay.kill() if how == "kill" else relay.freeze()
 
     async def talk(self, least: float, chance: random.Random | None = None, spread: float = 0.0) -> None:
         """Let them talk for so many seconds, and up to `spread` more by chance."""

@@ -57,11 +57,13 @@ async def test_one_that_returns_is_used_again(tmp_path: Path, how: str) -> None:
         await call.flowing(within=RESUMES)
         first.kill()
         await first.start()
-        await call.strike("bob", how)
+        second, third = (relay for relay in call.relays if relay is not first)
+        call.end(second, how)
         await call.flowing(within=RESUMES)
         await call.well(first, within=RETRIED)
         await call.talk(1)
-        await call.strike("alice", how)
+        call.end(third, how)
+        await call.left(third, within=RESUMES)
         await call.flowing(within=RESUMES)
         for name in NAMES:
             assert await call.relay_in_use(name) is first
