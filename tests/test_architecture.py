@@ -83,11 +83,14 @@ IMPORTERS = {
     "platformdirs": ["relaycall.store", "relaycall.config", "relaycall.cli"],
     "pylibsrtp": ["relaycall.media"],
     "redis": ["relaycall.server.signaling_redis"],
+    "doubleratchet": ["relaycall.identity.ratchet"],
     "rich": ["relaycall.cli"],
+    "segno": ["relaycall.cli"],
+    "spake2": ["relaycall.identity.pairing"],
     "yaml": ["relaycall.config"],
 }
 # Those that are installed under another name.
-INSTALLED_AS = {"dns": "dnspython", "yaml": "PyYAML"}
+INSTALLED_AS = {"dns": "dnspython", "doubleratchet": "DoubleRatchet", "yaml": "PyYAML"}
 # Development dependencies that are run, or loaded by pytest, and not imported.
 TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff"}
 
@@ -105,6 +108,13 @@ SANS_IO = [
     "relaycall.call.control_format",
     "relaycall.call.record",
     "relaycall.call.state",
+    "relaycall.identity.card",
+    "relaycall.identity.envelope",
+    "relaycall.identity.handshake",
+    "relaycall.identity.keys",
+    "relaycall.identity.prekeys",
+    "relaycall.identity.safety",
+    "relaycall.identity.words",
     "relaycall.relays.keeping",
     "relaycall.relays.ranking",
     "relaycall.quality",

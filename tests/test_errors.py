@@ -12,11 +12,17 @@ import pytest
 from relaycall import errors
 from relaycall.errors import (
     CallClosed,
+    CardRefused,
     ConfigError,
+    ContactExists,
+    ContactUnknown,
+    HandshakeRefused,
+    KeyChanged,
     MalformedMessage,
     MediaError,
     NoPath,
     NoRelay,
+    NotVerified,
     RecordRefused,
     RelaycallError,
     RelayCertificateInvalid,
@@ -47,7 +53,11 @@ def made(error: type[RelaycallError]) -> RelaycallError:
         return error("The file call.ogg does not exist.", "Give another file.")
     if error is MalformedMessage:
         return error("LIFETIME has the wrong length.")
-    if issubclass(error, RecordRefused):
+    if error is KeyChanged:
+        return error("bob", "0123 4567", "89ab cdef")
+    if error in (ContactExists, ContactUnknown, NotVerified):
+        return error("bob")
+    if issubclass(error, RecordRefused) or error in (CardRefused, HandshakeRefused):
         return error("it has too many candidates")
     return error()
 
