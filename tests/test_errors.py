@@ -23,6 +23,7 @@ from relaycall.errors import (
     NoPath,
     NoRelay,
     NotVerified,
+    OnAnotherServer,
     RecordRefused,
     RelaycallError,
     RelayCertificateInvalid,
@@ -55,7 +56,7 @@ def made(error: type[RelaycallError]) -> RelaycallError:
         return error("LIFETIME has the wrong length.")
     if error is KeyChanged:
         return error("bob", "0123 4567", "89ab cdef")
-    if error in (ContactExists, ContactUnknown, NotVerified):
+    if error in (ContactExists, ContactUnknown, NotVerified, OnAnotherServer):
         return error("bob")
     if issubclass(error, RecordRefused) or error in (CardRefused, HandshakeRefused):
         return error("it has too many candidates")

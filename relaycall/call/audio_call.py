@@ -162,11 +162,19 @@ class AudioCall:
         if self._closing is not None:
             raise CallClosed
 
-    async def connect(self, peer_record: bytes, *, timeout: float = CONNECT_TIMEOUT) -> None:
+    def give_way(self) -> None:
+        """Both sides have called each other: this one becomes the callee. Before `connect` only."""
+        self._caller = self.connection.ice_controlling = False
+
+    async def connect(
+        self, peer_record: bytes, *, call_key: bytes | None = None, timeout: float = CONNECT_TIMEOUT
+    ) -> None:
         """Check the paths to the other side and start the audio on the first that works.
 
         Args:
             peer_record: the other side's record, as `prepare` gave it there.
+            call_key: 32 bytes that only the two sides know, from a handshake. Without one it is made of the secrets in
+                both records, which whoever carries them must not see.
             timeout: seconds.
 
         Raises:
@@ -179,13 +187,13 @@ class AudioCall:
         if mine is None or self.session is not None:
             raise CallClosed
         theirs = decode_record(peer_record, laboratory=self._laboratory)
-        call_key = derive_call_key(mine, theirs) if self._caller else derive_call_key(theirs, mine)
+        key = derive_call_key(mine, theirs) if self._caller else derive_call_key(theirs, mine)
         self.connection.remote_username, self.connection.remote_password = theirs.ufrag, theirs.pwd
         for entry in theirs.candidates:
             self.connection.add_remote(entry.address, entry.priority, entry.leg_ms / 1000)
         self.session = AudioSession(
             self.connection,
-            call_key=call_key,
+            call_key=call_key or key,
             caller=self._caller,
             local_ssrc=mine.audio.ssrc,
             remote_ssrc=theirs.audio.ssrc,

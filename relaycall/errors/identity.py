@@ -205,3 +205,28 @@ class PairingTimeout(RelaycallError):
     exit_code = 7
     sentence = "The other side did not answer in time."
     next_step = "Make a new code and try again while both are there."
+
+
+class CodeNeeded(RelaycallError):
+    """They take calls from their contacts only, and we are none yet."""
+
+    code = "code_needed"
+    exit_code = 7
+    sentence = "They take calls from people they know only."
+    next_step = "Exchange a one-time code with them first, then call again."
+
+
+class OnAnotherServer(RelaycallError):
+    """A contact has their mailbox on another signaling server than ours. `OnAnotherServer(name)`.
+
+    It is not contacted by itself: whoever runs that server would see our address, and it may be the contact.
+    """
+
+    code = "on_another_server"
+    exit_code = 4
+    next_step = "Open a phone on that server if you trust who runs it, or have them open one on yours."
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+        self.sentence = f"The contact {name} is on another signaling server."

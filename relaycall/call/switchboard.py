@@ -1,0 +1,205 @@
+"""Which call a message is about, and whether a new one may ring.
+
+An offer rings if its sender may, by the policy; if it is not about a call that is known or over; if no other call is
+under way, or only one with the same person, who must have lost it; and if not too many ring already. When we call them
+at the same moment, one of the two offers counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from relaycall.call.call import Call
+from relaycall.call.desk import Desk
+from relaycall.call.line import Party
+from relaycall.call.messages import Kind, read_call_id, read_offer
+from relaycall.call.record import decode_record
+from relaycall.call.state import CallState, Input
+from relaycall.call.warm import WarmPool
+from relaycall.errors import CodeNeeded, KeyChanged, MessageRefused
+from relaycall.identity.contact import Strangers, Unverified, folded, may_ring
+from relaycall.identity.handshake import CalleeHandshake, our_offer_wins
+from relaycall.identity.keys import Identity
+from relaycall.identity.sealer import Opened
+from relaycall.relays.pool import RelayPool
+
+MAX_RINGING = 4
+REMEMBERED = 64  # calls that are over, whose offers may come again
+OUTGOING = (CallState.IDLE, CallState.CALLING, CallState.RINGING)
+RUNNING = (CallState.ACCEPTED, CallState.CONNECTING, CallState.CONNECTED, CallState.RECONNECTING)
+
+
+class Switchboard:
+    """All calls of a phone: a `relaycall.call.line.Line` for each.
+
+    Args:
+        desk: to send with.
+        warm: relays.
+        strangers, unverified: the policy.
+        protect: send over two paths always.
+        laboratory: allow loopback and private addresses.
+        on_ring: called with each call that rings.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        warm: WarmPool,
+        *,
+        strangers: Strangers,
+        unverified: Unverified,
+        protect: bool,
+        laboratory: bool,
+        on_ring: Callable[[Call], None],
+    ) -> None:
+        self.laboratory = laboratory
+        self._desk = desk
+        self._warm = warm
+        self._strangers = strangers
+        self._unverified = unverified
+        self._protect = protect
+        self._on_ring = on_ring
+        self._calls: set[Call] = set()
+        self._over: OrderedDict[bytes, None] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Switchboard with {len(self._calls)} calls>"
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Those that are not over."""
+        return tuple(self._calls)
+
+    def place(self, party: Party) -> Call:
+        """A new call to somebody."""
+        return self._new(party, caller=True)
+
+    async def hear(self, opened: Opened) -> None:
+        """A message came that is believed.
+
+        Raises:
+            RelaycallError: why it is not acted on.
+        """
+        try:
+            kind = Kind(opened.kind)
+        except ValueError:
+            raise MessageRefused("it is of a kind that this version does not know") from None
+        if kind is Kind.INTRODUCTION:
+            await self._introduction(opened)
+        elif kind is Kind.WELCOME:
+            await self._desk.party(opened, opened.body)
+            self._desk.welcomed(opened.sender, None)
+        elif kind is Kind.CODE_NEEDED:
+            self._desk.welcomed(opened.sender, CodeNeeded())
+        elif kind is Kind.OFFER:
+            await self._offer(opened)
+        else:
+            call_id, rest = read_call_id(opened.body)
+            call = self._find(call_id)
+            if call is None or call.party.identity != opened.sender:
+                raise MessageRefused("it is about no call of ours")
+            call.hear(kind, rest)
+
+    async def close(self) -> None:
+        """End all calls, within two seconds."""
+        await asyncio.gather(*(call.hang_up() for call in self.calls))
+
+    # --- what a call needs --------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        return self._desk.identity
+
+    @property
+    def card(self) -> bytes:
+        return self._desk.card
+
+    @property
+    def carried(self) -> bool:
+        return self._desk.carried
+
+    async def post(self, to: Party, kind: Kind, body: bytes) -> None:
+        await self._desk.post(to, kind, body)
+
+    async def introduce(self, to: Party) -> bool:
+        return await self._desk.introduce(to)
+
+    async def take_pool(self) -> RelayPool:
+        return await self._warm.take()
+
+    def give_back_pool(self) -> None:
+        self._warm.give_back()
+
+    def over(self, call: Call) -> None:
+        self._calls.discard(call)
+        if call.id:
+            self._over[call.id] = None
+            while len(self._over) > REMEMBERED:
+                self._over.popitem(last=False)
+
+    # --- new calls ----------------------------------------------------------------------------------------------------
+
+    async def _introduction(self, opened: Opened) -> None:
+        party = await self._desk.party(opened, opened.body)
+        code_needed = opened.contact is None and self._strangers is Strangers.CODE
+        if not code_needed:
+            self._check_policy(party)
+        await self._desk.welcome(party, code_needed=code_needed)
+
+    async def _offer(self, opened: Opened) -> None:
+        card, offer = read_offer(opened.body)
+        called = CalleeHandshake(self.identity, opened.sender, offer)
+        known = self._find(called.call_id)
+        if known is not None:
+            known.happens(Input.OFFERED)
+            return
+        if called.call_id in self._over:
+            raise MessageRefused("it is about a call that is over")
+        decode_record(called.record, laboratory=self.laboratory)
+        party = await self._desk.party(opened, card)
+        self._check_policy(party)
+        ours = next(
+            (call for call in self._calls if call.party.identity == party.identity and _is_outgoing(call)), None
+        )
+        if ours is not None:
+            if not (ours.id and our_offer_wins(ours.id, called.call_id)):
+                ours.give_way(called)
+            return
+        others = [call for call in self._calls if call.state in RUNNING and call.party.identity != party.identity]
+        if others or sum(call.state is CallState.RINGING for call in self._calls) >= MAX_RINGING:
+            await self.post(party, Kind.BUSY, called.call_id)
+            return
+        call = self._new(party, caller=False)
+        call.add_listener("state", lambda state: self._supersede(call, state))
+        call.ring(called)
+        self._on_ring(call)
+
+    def _new(self, party: Party, *, caller: bool) -> Call:
+        call = Call(self, party, caller=caller, protect=self._protect)
+        self._calls.add(call)
+        return call
+
+    def _find(self, call_id: bytes) -> Call | None:
+        return next((call for call in self._calls if call.id == call_id), None)
+
+    def _check_policy(self, party: Party) -> None:
+        """Raises why they may not ring."""
+        if party.contact is None:
+            for name in self._desk.contacts.names:
+                if folded(name) == folded(party.name):  # our contact with new keys, or somebody who says so
+                    known = self._desk.contacts.get(name)
+                    raise KeyChanged(name, known.identity.fingerprint, party.identity.fingerprint)
+        may_ring(party.contact, self._strangers, self._unverified)
+
+    def _supersede(self, call: Call, state: CallState) -> None:
+        """They call anew while we are in a call with them: when we accept, the old one is over."""
+        if state is CallState.ACCEPTED:
+            for other in self.calls:
+                if other is not call and other.party.identity == call.party.identity and other.state in RUNNING:
+                    other.happens(Input.HUNG_UP)
+
+
+def _is_outgoing(call: Call) -> bool:
+    return call.caller and call.state in OUTGOING
