@@ -33,8 +33,7 @@ from relaycall.ice.candidate import MAX_CANDIDATES
 from relaycall.ice.connection import CONNECT_TIMEOUT, Connection
 from relaycall.ice.events import PathSelected, RelaySuspected
 from relaycall.ice.failover import SETTLE
-from relaycall.media.audio import AudioSource
-from relaycall.media.files import FileSink
+from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.media.session import AudioSession
 from relaycall.relays.pool import RelayPool
 from relaycall.relays.server import RelayServer
@@ -72,7 +71,7 @@ class AudioCall:
         *,
         caller: bool,
         source: AudioSource,
-        sink: FileSink | None = None,
+        sink: AudioSink | None = None,
         protect: bool = False,
         laboratory: bool = False,
         on_event: Callable[[CallEvent], None] | None = None,

@@ -26,8 +26,7 @@ from relaycall.ice.events import PeerHeard, PeerUnheard
 from relaycall.identity.handshake import NONCE_SIZE, CalleeHandshake, CallerHandshake, CallKeys
 from relaycall.identity.keys import KEY_SIZE
 from relaycall.identity.safety import spoken_check
-from relaycall.media.audio import AudioSource
-from relaycall.media.files import FileSink
+from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.relays.pool import RelayPool
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ class Call(AsyncIOEventEmitter):
         self._machine = CallMachine(caller, line.carried)
         self._event_loop = asyncio.get_running_loop()
         self._source: AudioSource | None = None
-        self._sink: FileSink | None = None
+        self._sink: AudioSink | None = None
         self._pool: RelayPool | None = None
         self._calling: CallerHandshake | None = None
         self._called: CalleeHandshake | None = None
@@ -137,7 +136,7 @@ class Call(AsyncIOEventEmitter):
 
     # --- for its phone ------------------------------------------------------------------------------------------------
 
-    def place(self, source: AudioSource, sink: FileSink | None) -> None:
+    def place(self, source: AudioSource, sink: AudioSink | None) -> None:
         """Call them."""
         self._source, self._sink = source, sink
         self._start(self._place())
@@ -148,7 +147,7 @@ class Call(AsyncIOEventEmitter):
         self.id = called.call_id
         self.happens(Input.OFFERED)
 
-    def accept(self, source: AudioSource, sink: FileSink | None) -> None:
+    def accept(self, source: AudioSource, sink: AudioSink | None) -> None:
         """Our user accepts. Does nothing if it does not ring any more."""
         self._source, self._sink = source, sink
         self.happens(Input.ACCEPT)

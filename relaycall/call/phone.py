@@ -41,8 +41,8 @@ from relaycall.identity.contact import Strangers, Unverified
 from relaycall.identity.contacts import ContactBook
 from relaycall.identity.own import OwnKeys, change_own, create_own, load_own
 from relaycall.identity.sealer import EnvelopeSealer
-from relaycall.media.audio import AudioSource
-from relaycall.media.files import FileSink
+from relaycall.media.audio import AudioSink
+from relaycall.media.tracks import Audio, source_of
 from relaycall.relays.credentials import CredentialsSource
 from relaycall.relays.pool import PoolEvent
 from relaycall.relays.server import RelayServer
@@ -169,22 +169,25 @@ class Phone(AsyncIOEventEmitter):
         """Those that are not over, ringing ones included."""
         return self._board.calls if self._board is not None else ()
 
-    async def call(self, who: str | Card, *, audio: AudioSource, sink: FileSink | None = None) -> Call:
+    async def call(self, who: str | Card, *, audio: Audio, sink: AudioSink | None = None) -> Call:
         """Call somebody. Returns at once; the call says how it goes on, refusals included.
 
         Args:
             who: the name of a contact, or a card.
-            audio: what to send. The call closes it.
-            sink: where to record what is heard. The call closes it.
+            audio: what to send: a source of relaycall, an aiortc track, or an asynchronous iterator of frames. The call
+                closes it.
+            sink: where what is heard goes: a `FileSink`, a `HeardTrack`, or anything with their two methods. The call
+                closes it.
 
         Raises:
             ContactUnknown, IdentityDamaged: there is no contact of that name.
             OnAnotherServer: they are not on our signaling server.
             SignalingClosed: the phone is not open.
         """
+        source = source_of(audio)
         party = self._opened(self._desk).party_of(who)
         call = self._opened(self._board).place(party)
-        call.place(audio, sink)
+        call.place(source, sink)
         return call
 
     async def incoming(self) -> AsyncIterator[Ring]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from relaycall.call.call import Call
 from relaycall.call.events import Ended
 from relaycall.call.state import CallState
-from relaycall.media.audio import AudioSource
-from relaycall.media.files import FileSink
+from relaycall.media.audio import AudioSink
+from relaycall.media.tracks import Audio, source_of
 
 
 class Ring:
@@ -28,14 +28,16 @@ class Ring:
         """Whether it still does."""
         return self._call.state is CallState.RINGING
 
-    def accept(self, *, audio: AudioSource, sink: FileSink | None = None) -> Call:
+    def accept(self, *, audio: Audio, sink: AudioSink | None = None) -> Call:
         """Take the call. If the caller has given up meanwhile, the call has ended, and says so.
 
         Args:
-            audio: what to send. The call closes it.
-            sink: where to record what is heard. The call closes it.
+            audio: what to send: a source of relaycall, an aiortc track, or an asynchronous iterator of frames. The call
+                closes it.
+            sink: where what is heard goes: a `FileSink`, a `HeardTrack`, or anything with their two methods. The call
+                closes it.
         """
-        self._call.accept(audio, sink)
+        self._call.accept(source_of(audio), sink)
         return self._call
 
     async def decline(self) -> Ended:

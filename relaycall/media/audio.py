@@ -50,6 +50,16 @@ class AudioSource(Protocol):
         """Release what it holds. Idempotent."""
 
 
+class AudioSink(Protocol):
+    """Where the sound that is heard goes."""
+
+    def write(self, frame: AudioFrame) -> None:
+        """20 ms: 16-bit, mono, 48 kHz. Called every 20 ms on the event loop: it returns at once and raises nothing."""
+
+    def close(self) -> None:
+        """The call is over. Idempotent."""
+
+
 class SilenceSource:
     """Silence without end."""
 

@@ -22,8 +22,7 @@ from aiortc.stats import RTCInboundRtpStreamStats, RTCRemoteInboundRtpStreamStat
 from av import AudioFrame
 
 from relaycall.errors import CallClosed, ConfigError, MediaError
-from relaycall.media.audio import SAMPLE_RATE, AudioSource, OpusTrack
-from relaycall.media.files import FileSink
+from relaycall.media.audio import SAMPLE_RATE, AudioSink, AudioSource, OpusTrack
 from relaycall.media.playout import Playout
 from relaycall.media.srtp import derive_keys
 from relaycall.media.transport import PacketPath, RtpTransport, TransportCounters
@@ -101,7 +100,7 @@ class AudioSession:
         remote_ssrc: int,
         payload_type: int = 111,
         source: AudioSource,
-        sink: FileSink | None = None,
+        sink: AudioSink | None = None,
         on_frame: Callable[[AudioFrame], None] | None = None,
     ) -> None:
         if not all(0 < ssrc < 1 << 32 for ssrc in (local_ssrc, remote_ssrc)):
