@@ -77,7 +77,7 @@ class SignalingMisnamed(SignalingServerError):
 
 
 class SignalingBusy(SignalingServerError):
-    """The server is at one of its limits: connections, mailboxes or envelopes."""
+    """The server is at one of its limits: connections, mailboxes, envelopes or nameplates."""
 
     code = "signaling_busy"
     template = "The signaling server{server} is full."
@@ -85,7 +85,7 @@ class SignalingBusy(SignalingServerError):
 
 
 class SignalingRateLimited(SignalingServerError):
-    """Too much was sent in a short time.
+    """Too much was sent or asked for in a short time.
 
     Attributes:
         retry_after: seconds after which the server takes more.
@@ -134,6 +134,14 @@ class MailboxFull(SignalingServerError):
     next_step = "Wait until the other side reads it."
 
 
+class NameplateUnknown(SignalingServerError):
+    """Nobody has that nameplate: it was used or released, is older than 10 minutes, or was never given out."""
+
+    code = "nameplate_unknown"
+    template = "The signaling server{server} knows no code with that number."
+    next_step = "It was used, has expired, or was mistyped: make a new code."
+
+
 class EnvelopeRefused(SignalingError):
     """An envelope or a mailbox id of another size than they have. `EnvelopeRefused(which rule)`."""
 
@@ -143,3 +151,100 @@ class EnvelopeRefused(SignalingError):
     def __init__(self, rule: str = "it has the wrong size") -> None:
         RelaycallError.__init__(self, rule)
         self.sentence = f"The envelope was not sent: {rule}."
+
+
+class TextRefused(SignalingError):
+    """What was pasted is no text of ours, or is not taken. `TextRefused(which rule)`; the text is not repeated."""
+
+    code = "text_refused"
+    next_step = "Copy the whole text, from RELAYCALL- to :RELAYCALL, and paste it again."
+
+    def __init__(self, rule: str = "it is no text of relaycall") -> None:
+        RelaycallError.__init__(self, rule)
+        self.sentence = f"The text was not taken: {rule}."
+
+
+class TextTruncated(TextRefused):
+    """A part of the text is missing. `TextTruncated(where)`.
+
+    Attributes:
+        where: "beginning", "middle" or "end".
+    """
+
+    code = "text_truncated"
+
+    def __init__(self, where: str = "end") -> None:
+        super().__init__(f"its {where} is missing")
+        self.args = (where,)
+        self.where = where
+
+
+class TextAltered(TextRefused):
+    """Something in the text was changed or added on the way."""
+
+    code = "text_altered"
+    next_step = "Have it sent again as plain text, as a file, or as a QR code."
+
+    def __init__(self, rule: str = "something in it was changed or added") -> None:
+        super().__init__(rule)
+
+
+class TextOfOtherKind(TextRefused):
+    """The text is one of ours, but for another purpose. `TextOfOtherKind(found, wanted)`."""
+
+    code = "text_of_other_kind"
+    next_step = "Paste it where it belongs, and here the one that is asked for."
+
+    def __init__(self, found: str = "something else", wanted: str = "what is asked for") -> None:
+        super().__init__(f"it is {found}, not {wanted}")
+        self.args = (found, wanted)
+
+
+class TextOfOtherVersion(TextRefused):
+    """The text was made by a version of relaycall that writes it in another way."""
+
+    code = "text_of_other_version"
+    next_step = "Use the same, current version of relaycall on both sides."
+
+    def __init__(self, rule: str = "another version of relaycall has made it") -> None:
+        super().__init__(rule)
+
+
+class TextStale(TextRefused):
+    """The text is too old, or the two clocks differ by more than two minutes."""
+
+    code = "text_stale"
+    next_step = "Have a new one made, and paste it within ten minutes; if it is new, check both clocks."
+
+    def __init__(self, rule: str = "it is too old, or one of the two clocks is wrong") -> None:
+        super().__init__(rule)
+
+
+class TextNotForUs(TextRefused):
+    """The text is for another mailbox."""
+
+    code = "text_not_for_us"
+    next_step = "Ask for the one that was made for you. If your keys are new, give your new contact card first."
+
+    def __init__(self, rule: str = "it was made for somebody else, or for keys that you had before") -> None:
+        super().__init__(rule)
+
+
+class TextIsOurs(TextRefused):
+    """The text was made here, and is pasted where it came from."""
+
+    code = "text_is_ours"
+    next_step = "Send it to the other side, and paste the one that they send you."
+
+    def __init__(self, rule: str = "it is your own, for the other side") -> None:
+        super().__init__(rule)
+
+
+class TextOutOfOrder(TextRefused):
+    """The text is not its sender's next one. The same one again is taken."""
+
+    code = "text_out_of_order"
+    next_step = "Paste the earlier one first. If there is none, paste this one again: then it is taken."
+
+    def __init__(self, rule: str = "its sender has made another one before, which was not pasted") -> None:
+        super().__init__(rule)

@@ -21,6 +21,10 @@ SIGNATURE_SIZE = 64  # bytes
 SECRET_SIZE = 3 * KEY_SIZE  # bytes of a whole identity, kept
 
 _FINGERPRINT = b"relaycall fingerprint 1\0"
+_FIELD = 2**255 - 19
+_ORDER_8 = 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+# The y of the eight points of small order: under such a key anybody can sign (RFC 8032, section 5.1; OpenSSL takes it).
+_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _ORDER_8, _FIELD - _ORDER_8})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,9 @@ class PublicIdentity:
 
     def verifies(self, domain: bytes, message: bytes, signature: bytes) -> bool:
         """Whether this is their signature over the message, made for this domain."""
+        y = int.from_bytes(self.signing, "little") % 2**255
+        if y % _FIELD in _SMALL_ORDER:
+            return False
         try:
             Ed25519PublicKey.from_public_bytes(self.signing).verify(signature, _signed(domain, message))
         except (InvalidSignature, ValueError):
