@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from relaycall.server.signaling import SignalingServer
     from relaycall.server.turn import Relay
     from relaycall.signaling.base import Received, Signaling, SignalingState
+    from relaycall.signaling.carried import ManualText
+    from relaycall.signaling.manual import ManualTransport
     from relaycall.signaling.memory import MemorySignaling
     from relaycall.signaling.opening import open_signaling
     from relaycall.store import Store, open_store
@@ -82,6 +84,8 @@ __all__ = [
     "FileSink",
     "FileSource",
     "HeardTrack",
+    "ManualText",
+    "ManualTransport",
     "MemorySignaling",
     "NoBackup",
     "OwnKeys",
@@ -141,6 +145,8 @@ __all__ = [
 __all__ += errors.__all__
 
 _HOMES = {
+    "relaycall.signaling.carried": ["ManualText"],
+    "relaycall.signaling.manual": ["ManualTransport"],
     "relaycall.store": ["Store", "open_store"],
     "relaycall.media.tracks": ["HeardTrack"],
     "relaycall.identity.safety": ["SafetyNumber", "safety_number"],

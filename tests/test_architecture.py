@@ -121,6 +121,8 @@ SANS_IO = [
     "relaycall.relays.ranking",
     "relaycall.quality",
     "relaycall.sdp",
+    "relaycall.signaling.armor",
+    "relaycall.signaling.carried",
     "relaycall.signaling.frames",
     "relaycall.signaling.keys",
     "relaycall.signaling.mailboxes",

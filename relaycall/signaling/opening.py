@@ -19,8 +19,8 @@ def open_signaling(
     """A transport for this URL, to be opened by `async with`.
 
     Args:
-        url: `wss://host` or `https://host`; `ws:` and `http:` on loopback; `memory:name`; or a scheme of an installed
-            package, which is called with the same arguments.
+        url: `wss://host` or `https://host`; `ws:` and `http:` on loopback; `memory:name`; `manual:`, whose texts people
+            carry; or a scheme of an installed package, which is called with the same arguments.
         key: whose mailbox; by default a fresh one, for this object alone.
         ssl_context: one that trusts a private authority; the default one trusts the system's.
         laboratory: allows `ws:` and `http:` elsewhere.
@@ -36,6 +36,10 @@ def open_signaling(
         from relaycall.signaling.memory import MemoryTransport
 
         return MemoryTransport(url, key=key)
+    if scheme == "manual":
+        from relaycall.signaling.manual import ManualTransport
+
+        return ManualTransport(url, key=key)
     if scheme in ("ws", "wss"):
         from relaycall.signaling.websocket import WebSocketTransport
 
