@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from relaycall.signaling.manual import ManualTransport
     from relaycall.signaling.memory import MemorySignaling
     from relaycall.signaling.opening import open_signaling
+    from relaycall.signaling.rendezvous import Rendezvous
     from relaycall.store import Store, open_store
 
 __all__ = [
@@ -111,6 +112,7 @@ __all__ = [
     "RelayServer",
     "RelaySettings",
     "RelaySuspected",
+    "Rendezvous",
     "Ring",
     "SafetyNumber",
     "Secret",
@@ -145,6 +147,7 @@ __all__ = [
 __all__ += errors.__all__
 
 _HOMES = {
+    "relaycall.signaling.rendezvous": ["Rendezvous"],
     "relaycall.signaling.carried": ["ManualText"],
     "relaycall.signaling.manual": ["ManualTransport"],
     "relaycall.store": ["Store", "open_store"],

@@ -126,6 +126,7 @@ SANS_IO = [
     "relaycall.signaling.frames",
     "relaycall.signaling.keys",
     "relaycall.signaling.mailboxes",
+    "relaycall.signaling.nameplates",
     "relaycall.signaling.session",
     "relaycall.server.signaling_access",
     "relaycall.server.signaling_limits",

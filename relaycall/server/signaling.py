@@ -6,7 +6,8 @@
 It keeps envelopes in memory for a minute at most, writes nothing to disk, and logs no address, mailbox or envelope.
 Every limit has a defined reply: see `relaycall.server.signaling_limits` and `relaycall.signaling.mailboxes`.
 
-The frames are in `relaycall.signaling.frames`, the mailboxes in `relaycall.signaling.mailboxes`.
+The frames are in `relaycall.signaling.frames`, the mailboxes in `relaycall.signaling.mailboxes`, the nameplates in
+`relaycall.signaling.nameplates`.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class SignalingServer:
         self._relays = relays
         self._credentials = TimeLimited(relay_secret, CREDENTIALS_TTL) if relay_secret is not None else None
         self._addresses = AddressBuckets(self._limits.address_rate, self._limits.address_burst)
+        self._nameplates = AddressBuckets(self._limits.address_nameplate_rate, self._limits.address_nameplate_burst)
         self._busy: Counter[str] = Counter()
         self._conversations: set[Conversation] = set()
         self._web: web.Server | None = None
@@ -184,7 +186,7 @@ class SignalingServer:
             return reply(503, retry_after=BACK, close=True)
         if self._busy[source] > self._limits.connections_per_address:
             return reply(429, retry_after=BACK, close=True)
-        gate = Gate(self._store, connection.bucket, self._addresses, source)
+        gate = Gate(self._store, connection, self._addresses, self._nameplates, source)
         if request.path != "/v1/ws":
             return await self._requests.answer(request, gate)
         offered = request.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")

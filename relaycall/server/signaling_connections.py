@@ -28,6 +28,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         source: whose it is, as `source_of` gives it.
         bucket: the envelopes it may send.
+        nameplates: the nameplates it may allocate or claim.
         lost: set when it has ended.
     """
 
@@ -39,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._heard_at = float("inf")
         self.source = source
         self.bucket = Bucket(limits.rate, limits.burst, now)
+        self.nameplates = Bucket(limits.nameplate_rate, limits.nameplate_burst, now)
         self.lost = asyncio.Event()
 
     def __repr__(self) -> str:

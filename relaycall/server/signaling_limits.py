@@ -18,6 +18,9 @@ class Limits:
         rate, burst: envelopes a second from one connection, and at once. ANSWER with RATE_LIMITED, and when to retry.
         address_rate, address_burst: envelopes, proofs and requests a second from one address, and at once. The same,
             or 429.
+        nameplate_rate, nameplate_burst: nameplates allocated or claimed a second by one connection, and at once.
+            NAMEPLATE with RATE_LIMITED, and when to retry. Who may claim often can use up the codes of others.
+        address_nameplate_rate, address_nameplate_burst: the same, of one address.
         frame_rate, frame_burst: frames of any kind a second on one WebSocket. Closed with 4429.
         header_timeout: seconds from a connection to its first request. Closed.
         idle_timeout: seconds between two requests of one connection. Closed.
@@ -33,6 +36,10 @@ class Limits:
     burst: int = 128
     address_rate: float = 200.0
     address_burst: int = 1024
+    nameplate_rate: float = 0.1
+    nameplate_burst: int = 5
+    address_nameplate_rate: float = 0.2
+    address_nameplate_burst: int = 20
     frame_rate: float = 200.0
     frame_burst: int = 1024
     header_timeout: float = 10.0

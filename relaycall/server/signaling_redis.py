@@ -5,6 +5,9 @@ first, and a sorted set of the envelopes known for a minute. Each change is one 
 each other's way. All of it expires by itself; Redis's own clock is the only one. Who is attached is told by a channel
 of the mailbox: that something came, or that another reader has taken over.
 
+A nameplate is two keys: its number holds the mailbox, and once it is claimed also by which claim; the mailbox holds the
+number until then.
+
 Redis 7 or newer. It should keep nothing on disk (`save ""`, `appendonly no`), and have a `maxmemory` with `noeviction`:
 what does not fit is then refused as BUSY.
 """
@@ -13,15 +16,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import secrets
 import struct
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from relaycall.errors import ConfigError, ExtraMissing
-from relaycall.signaling.base import ENVELOPE_LIFETIME, QUEUE, envelope_id
+from relaycall.signaling.base import ENVELOPE_LIFETIME, MAILBOX_SIZE, QUEUE, envelope_id
 from relaycall.signaling.frames import EPOCH_SIZE, Verdict
 from relaycall.signaling.mailboxes import IDLE, REMEMBERED, Reader, Waiting
+from relaycall.signaling.nameplates import CLAIM_LIFETIME, NAMEPLATE_DIGITS, NAMEPLATE_LIFETIME
 
 try:
     import redis.asyncio as aioredis
@@ -32,6 +37,7 @@ except ImportError:
     ) from None
 
 PREFIX = "relaycall:"
+NAMEPLATES = f"{PREFIX}{{nameplate}}:".encode()  # before a number or a mailbox; the braces keep all on one node
 TIMEOUT = 5.0  # seconds for Redis to answer
 CONNECTIONS = 16  # to Redis
 REFRESH = IDLE / 3  # seconds between two times that attached owners are confirmed
@@ -104,6 +110,42 @@ local number = t[1] * 1000000 + t[2]
 redis.call('PUBLISH', ARGV[3], string.format('%.0f', number))
 return number
 """
+# ARGV: mailbox, lifetime ms, digits of the longest number, where among those of one length to begin, from 0 to 1.
+# Returns the number, or 0.
+ALLOCATE = """#!lua
+local known = redis.call('GET', KEYS[1] .. ARGV[1])
+if known then return tonumber(known) end
+for digits = 1, tonumber(ARGV[3]) do
+  local first = 10 ^ (digits - 1)
+  local count = 9 * first
+  for step = math.floor(ARGV[4] * count), math.floor(ARGV[4] * count) + count - 1 do
+    local number = string.format('%d', first + step % count)
+    if redis.call('SET', KEYS[1] .. number, ARGV[1], 'NX', 'PX', ARGV[2]) then
+      redis.call('SET', KEYS[1] .. ARGV[1], number, 'PX', ARGV[2])
+      return tonumber(number)
+    end
+  end
+end
+return 0
+"""
+# ARGV: number, claim, its lifetime ms. It deletes before it sets, which a full Redis allows.
+CLAIM = f"""
+local held = redis.call('GET', KEYS[1] .. ARGV[1])
+if not held then return false end
+local mailbox, claim = string.sub(held, 1, {MAILBOX_SIZE}), string.sub(held, {MAILBOX_SIZE + 1})
+if claim == '' then
+  redis.call('DEL', KEYS[1] .. mailbox)
+  redis.call('SET', KEYS[1] .. ARGV[1], mailbox .. ARGV[2], 'PX', ARGV[3])
+elseif claim ~= ARGV[2] then
+  return false
+end
+return mailbox
+"""
+# ARGV: mailbox
+RELEASE = """
+local number = redis.call('GET', KEYS[1] .. ARGV[1])
+if number then redis.call('DEL', KEYS[1] .. ARGV[1], KEYS[1] .. number) end
+"""
 
 
 class RedisStore:
@@ -126,6 +168,7 @@ class RedisStore:
         self._put, self._after, self._acknowledge, self._attach = map(
             self._redis.register_script, (PUT, AFTER, ACKNOWLEDGE, ATTACH)
         )
+        self._allocate, self._claim, self._release = map(self._redis.register_script, (ALLOCATE, CLAIM, RELEASE))
         self._queue = queue
         self._lifetime = int(ENVELOPE_LIFETIME * 1000)
         self._idle = int(IDLE * 1000)
@@ -217,6 +260,20 @@ class RedisStore:
 
     async def acknowledge(self, mailbox: bytes, session: bytes, key: bytes) -> None:
         await _translated(self._acknowledge(_keys(mailbox), [self._lifetime, session, key]))
+
+    async def allocate_nameplate(self, mailbox: bytes) -> int | None:
+        lifetime = int(NAMEPLATE_LIFETIME * 1000)
+        try:
+            allocate = self._allocate([NAMEPLATES], [mailbox, lifetime, NAMEPLATE_DIGITS, random.random()])
+            return await _translated(allocate) or None
+        except OutOfMemoryError:
+            return None
+
+    async def claim_nameplate(self, nameplate: int, claim: bytes) -> bytes | None:
+        return await _translated(self._claim([NAMEPLATES], [nameplate, claim, int(CLAIM_LIFETIME * 1000)]))
+
+    async def release_nameplate(self, mailbox: bytes) -> None:
+        await _translated(self._release([NAMEPLATES], [mailbox]))
 
     async def _listen(self) -> None:
         """Tell the readers. After a lost connection, and once a subscription holds, they look for themselves."""

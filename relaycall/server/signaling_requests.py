@@ -30,6 +30,7 @@ from relaycall.signaling.frames import (
     ClientFrame,
     CloseCode,
     Deliver,
+    NameplateRequest,
     Nothing,
     Opened,
     Receive,
@@ -99,7 +100,7 @@ class Requests:
             return reply(200 if await self._is_ready() else 503)
         if path == "/v1/credentials" and request.method in ("GET", "POST") and self._credentials is not None:
             return await self._give_credentials(request, gate)
-        if path not in ("/v1/challenge", "/v1/open", "/v1/send", "/v1/receive", "/v1/acknowledge"):
+        if path not in ("/v1/challenge", "/v1/open", "/v1/send", "/v1/receive", "/v1/acknowledge", "/v1/nameplate"):
             return reply(404)
         if request.method != "POST":
             return reply(405)
@@ -122,6 +123,8 @@ class Requests:
         holder = self._holder(request)
         if holder is None:
             return reply(401)
+        if path == "/v1/nameplate" and isinstance(frame, NameplateRequest):
+            return reply(200, (await gate.nameplate(frame, holder)).encode())
         if wait := gate.wait():
             return reply(429, retry_after=wait)
         if path == "/v1/receive" and isinstance(frame, Receive):

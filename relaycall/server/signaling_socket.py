@@ -10,7 +10,7 @@ import time
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from relaycall.errors import MalformedMessage
-from relaycall.server.signaling_access import Access
+from relaycall.server.signaling_access import Access, Holder
 from relaycall.server.signaling_gate import Gate
 from relaycall.server.signaling_limits import Bucket, Limits
 from relaycall.server.signaling_store import Store
@@ -24,6 +24,7 @@ from relaycall.signaling.frames import (
     Claim,
     CloseCode,
     Deliver,
+    NameplateRequest,
     Opened,
     Send,
     decode_client,
@@ -135,6 +136,9 @@ class Conversation:
                 await self._socket.send_bytes(Answer(frame.number, verdict, retry_ms).encode())
             elif isinstance(frame, Acknowledge):
                 await self._store.acknowledge(mailbox, session, frame.id)
+            elif isinstance(frame, NameplateRequest):
+                answer = await self._gate.nameplate(frame, Holder(mailbox, session))
+                await self._socket.send_bytes(answer.encode())
             else:
                 return CloseCode.MALFORMED
         return None

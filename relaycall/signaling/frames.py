@@ -6,11 +6,15 @@ Each kind has one length, whatever it holds, so that the length tells its kind a
              SEND         2 | number 4 | mailbox 32 | envelope 4096
              ACKNOWLEDGE  3 | envelope id 32
              RECEIVE      4 | cursor 16                                   (HTTP: what comes after this?)
+             nameplate    5, 6 or 7 | number 4 | nameplate 4              (allocate one, claim this one, release ours)
     server   CHALLENGE  129 | nonce 32 | epoch 16
              OPENED     130 | token 88
              ANSWER     131 | number 4 | verdict 1 | retry after 4, ms
              DELIVER    132 | cursor 16 | again 1 | envelope 4096
              NOTHING    133 | zeros, as long as DELIVER                   (HTTP: nothing came in time)
+             NAMEPLATE  134 | number 4 | outcome 1 | retry after 4, ms | nameplate 4 | mailbox 32
+
+What a frame has no use for is zero.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import struct
 from typing import NamedTuple
 
 from relaycall.errors import MalformedMessage
-from relaycall.signaling.base import ENVELOPE_SIZE
+from relaycall.signaling.base import ENVELOPE_SIZE, MAILBOX_SIZE
 
 PROTOCOL = "relaycall.1"  # the WebSocket subprotocol, and the HTTP header Relaycall-Signaling
 NONCE_SIZE = 32
@@ -30,6 +34,8 @@ TOKEN_SIZE = 88
 CURSOR_SIZE = 16
 START = bytes(CURSOR_SIZE)  # the cursor before the first envelope
 MAX_NAME = 255
+MAX_NAMEPLATE = 2**32 - 1
+NO_MAILBOX = bytes(MAILBOX_SIZE)
 
 _CLAIM = struct.Struct("!BB255s16s32s32s64s")
 _SEND = struct.Struct(f"!BI32s{ENVELOPE_SIZE}s")
@@ -39,6 +45,8 @@ _CHALLENGE = struct.Struct("!B32s16s")
 _OPENED = struct.Struct("!B88s")
 _ANSWER = struct.Struct("!BIBI")
 _DELIVER = struct.Struct(f"!B16sB{ENVELOPE_SIZE}s")
+_NAMEPLATE_REQUEST = struct.Struct("!BII")
+_NAMEPLATE_ANSWER = struct.Struct("!BIBII32s")
 
 MAX_FRAME = _SEND.size  # of a client's
 MAX_REPLY = _DELIVER.size  # of the server's
@@ -49,6 +57,23 @@ class Verdict(enum.IntEnum):
 
     TAKEN = 0
     MAILBOX_FULL = 1
+    RATE_LIMITED = 2
+    BUSY = 3
+
+
+class NameplateAction(enum.IntEnum):
+    """What is to be done with a nameplate; the kind of the frame that asks for it."""
+
+    ALLOCATE = 5  # give our mailbox one
+    CLAIM = 6  # take this one away, and say whose it was
+    RELEASE = 7  # take ours away
+
+
+class NameplateOutcome(enum.IntEnum):
+    """What became of that."""
+
+    DONE = 0
+    UNKNOWN = 1  # nobody has that nameplate
     RATE_LIMITED = 2
     BUSY = 3
 
@@ -108,6 +133,17 @@ class Receive(NamedTuple):
         return _RECEIVE.pack(4, *self)
 
 
+class NameplateRequest(NamedTuple):
+    """Client: do this with a nameplate. The answer has the same number, and so has the request when it is repeated."""
+
+    number: int
+    action: NameplateAction
+    nameplate: int
+
+    def encode(self) -> bytes:
+        return _NAMEPLATE_REQUEST.pack(self.action, self.number, self.nameplate)
+
+
 class Challenge(NamedTuple):
     """Server: prove it, with this. The epoch is another one when the server has forgotten what it held."""
 
@@ -156,8 +192,21 @@ class Nothing(NamedTuple):
         return b"\x85" + bytes(MAX_REPLY - 1)
 
 
-ClientFrame = Claim | Send | Acknowledge | Receive
-ServerFrame = Challenge | Opened | Answer | Deliver | Nothing
+class NameplateAnswer(NamedTuple):
+    """Server: the nameplate that was allocated, or the mailbox whose it was, or why not."""
+
+    number: int
+    outcome: NameplateOutcome
+    retry_ms: int
+    nameplate: int
+    mailbox: bytes
+
+    def encode(self) -> bytes:
+        return _NAMEPLATE_ANSWER.pack(134, *self)
+
+
+ClientFrame = Claim | Send | Acknowledge | Receive | NameplateRequest
+ServerFrame = Challenge | Opened | Answer | Deliver | Nothing | NameplateAnswer
 
 
 def decode_client(data: bytes) -> ClientFrame:
@@ -173,6 +222,10 @@ def decode_client(data: bytes) -> ClientFrame:
         _, length, name, *rest = _CLAIM.unpack(data)
         if length and not any(name[length:]) and all(0x21 <= byte < 0x7F for byte in name[:length]):
             return Claim(name[:length].decode(), *rest)
+    if kind in (5, 6, 7) and len(data) == _NAMEPLATE_REQUEST.size:
+        _, number, nameplate = _NAMEPLATE_REQUEST.unpack(data)
+        if bool(nameplate) is (kind == NameplateAction.CLAIM):
+            return NameplateRequest(number, NameplateAction(kind), nameplate)
     raise MalformedMessage("A signaling frame of the client is malformed.")
 
 
@@ -193,4 +246,8 @@ def decode_server(data: bytes) -> ServerFrame:
         return Challenge(*_CHALLENGE.unpack(data)[1:])
     if kind == 130 and len(data) == _OPENED.size:
         return Opened(data[1:])
+    if kind == 134 and len(data) == _NAMEPLATE_ANSWER.size:
+        _, number, outcome, retry_ms, nameplate, mailbox = _NAMEPLATE_ANSWER.unpack(data)
+        if outcome <= max(NameplateOutcome):
+            return NameplateAnswer(number, NameplateOutcome(outcome), retry_ms, nameplate, mailbox)
     raise MalformedMessage("A signaling frame of the server is malformed.")

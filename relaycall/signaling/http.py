@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
-from collections import deque
 
 import aiohttp
 
@@ -23,13 +21,14 @@ from relaycall.signaling.frames import (
     Answer,
     Challenge,
     Deliver,
+    NameplateAnswer,
+    NameplateRequest,
     Opened,
     Receive,
     Send,
     ServerFrame,
     decode_server,
 )
-from relaycall.signaling.keys import MailboxKey
 from relaycall.signaling.network import NetworkTransport, failure_of_status
 
 REQUEST_TIMEOUT = 10.0  # seconds
@@ -49,18 +48,9 @@ class HttpTransport(NetworkTransport):
         ConfigError: one of them is not usable.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        key: MailboxKey | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        laboratory: bool = False,
-    ) -> None:
-        super().__init__(url, ("http", "https"), key=key, ssl_context=ssl_context, laboratory=laboratory)
-        self._cursor = START
-        self._acknowledgements: deque[bytes] = deque()
-        self._outgoing = asyncio.Event()
+    schemes = ("http", "https")
+    _cursor = START
+    _outgoing: asyncio.Event  # of the connection
 
     async def acknowledge(self, received: Received) -> None:
         self._check_open()
@@ -77,7 +67,7 @@ class HttpTransport(NetworkTransport):
         self._token = opened.token
         self._cursor = START
         self._session.opened(challenge.epoch, asyncio.get_running_loop().time())
-        self._outgoing.set()
+        self._outgoing = asyncio.Event()
 
     async def _serve(self) -> float:
         http = self._http
@@ -106,29 +96,31 @@ class HttpTransport(NetworkTransport):
 
     async def _send_all(self, http: aiohttp.ClientSession) -> None:
         """Send what there is to send, in order. What fails is sent again on the next connection."""
+        acknowledgements = self._session.acknowledgements
         while True:
             self._outgoing.clear()
-            while self._acknowledgements or self._session.pending:
-                if self._acknowledgements:
-                    await self._post(http, "acknowledge", Acknowledge(self._acknowledgements[0]).encode())
-                    self._acknowledgements.popleft()
+            while acknowledgements or self._session.pending:
+                if acknowledgements:
+                    await self._post(http, "acknowledge", Acknowledge(acknowledgements[0]).encode())
+                    acknowledgements.popleft()
                 if self._session.pending:
-                    send = next(iter(self._session.pending.values()))
-                    answer = await self._post(http, "send", send.encode())
-                    if not isinstance(answer, Answer) or answer.number != send.number:
+                    frame = next(iter(self._session.pending.values()))
+                    path, kind = ("send", Answer) if isinstance(frame, Send) else ("nameplate", NameplateAnswer)
+                    answer = await self._post(http, path, frame.encode())
+                    if not isinstance(answer, kind) or answer.number != frame.number:
                         raise NotSignaling(self._server)
                     self._answered(answer)
             await self._outgoing.wait()
 
-    async def _write(self, send: Send) -> None:
+    async def _write(self, frame: Send | NameplateRequest) -> None:
         self._outgoing.set()
 
     async def _leave(self) -> None:
-        while self._acknowledgements and self._http is not None:
-            await self._post(self._http, "acknowledge", Acknowledge(self._acknowledgements.popleft()).encode())
+        while self._session.acknowledgements and self._http is not None:
+            await self._post(self._http, "acknowledge", Acknowledge(self._session.acknowledgements.popleft()).encode())
 
     def _note_acknowledgement(self, key: bytes) -> None:
-        self._acknowledgements.append(key)
+        self._session.acknowledgements.append(key)
         self._outgoing.set()
 
     async def _post(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
-from relaycall.errors import ConfigError, MailboxRefused, MailboxReplaced, SignalingClosed, SignalingError
+from relaycall.errors import (
+    ConfigError,
+    MailboxRefused,
+    MailboxReplaced,
+    NameplateUnknown,
+    SignalingBusy,
+    SignalingClosed,
+    SignalingError,
+)
 from relaycall.signaling.base import (
     ENVELOPE_SIZE,
     MAILBOX_SIZE,
@@ -21,11 +30,22 @@ from relaycall.signaling.client import Client
 from relaycall.signaling.frames import NONCE_SIZE, START, Deliver
 from relaycall.signaling.keys import MailboxKey, claim_message, is_proof
 from relaycall.signaling.mailboxes import Mailboxes
+from relaycall.signaling.nameplates import Nameplates
+from relaycall.signaling.rendezvous import NAMEPLATE_TIMEOUT, Rendezvous
 
-_places: WeakValueDictionary[str, Mailboxes] = WeakValueDictionary()
+
+class _Place:
+    """What the transports of one name share."""
+
+    def __init__(self) -> None:
+        self.mailboxes = Mailboxes()
+        self.nameplates = Nameplates()
 
 
-class MemoryTransport(Client):
+_places: WeakValueDictionary[str, _Place] = WeakValueDictionary()
+
+
+class MemoryTransport(Client, Rendezvous):
     """A mailbox in this process's memory. What waits there is gone with the last transport of its name.
 
     Args:
@@ -42,7 +62,8 @@ class MemoryTransport(Client):
             raise ConfigError("The URL of signaling in memory is not one.", "Write memory:NAME.")
         super().__init__(f"memory:{name}", key)
         self._name = name
-        self._mailboxes = _places.setdefault(name, Mailboxes())
+        self._place = _places.setdefault(name, _Place())
+        self._mailboxes = self._place.mailboxes
         self._cursor = START
 
     async def open(self) -> None:
@@ -80,6 +101,24 @@ class MemoryTransport(Client):
         self._check_open()
         self._session.acknowledged(received.id)
         self._mailboxes.acknowledge(self._mailbox, self._number, received.id, _now())
+
+    async def allocate_nameplate(self, *, timeout: float = NAMEPLATE_TIMEOUT) -> int:
+        self._check_open()
+        nameplate = self._place.nameplates.allocate(self._mailbox, random.random(), _now())
+        if nameplate is None:
+            raise SignalingBusy(self._server)
+        return nameplate
+
+    async def claim_nameplate(self, nameplate: int, *, timeout: float = NAMEPLATE_TIMEOUT) -> bytes:
+        self._check_open()
+        mailbox = self._place.nameplates.claim(nameplate, secrets.token_bytes(16), _now())
+        if mailbox is None:
+            raise NameplateUnknown(self._server)
+        return mailbox
+
+    async def release_nameplate(self, *, timeout: float = NAMEPLATE_TIMEOUT) -> None:
+        self._check_open()
+        self._place.nameplates.release(self._mailbox, _now())
 
     async def close(self) -> None:
         self._mailboxes.detach(self._mailbox, self, _now())

@@ -12,8 +12,8 @@ import contextlib
 import random
 import ssl
 from abc import abstractmethod
-from collections.abc import Collection
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Collection
+from typing import ClassVar, NamedTuple, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -38,14 +38,25 @@ from relaycall.redact import Secret
 from relaycall.relays.http_credentials import FromHttp
 from relaycall.signaling.base import CLOSE_TIMEOUT, SEND_TIMEOUT, SignalingState, check_envelope
 from relaycall.signaling.client import Client
-from relaycall.signaling.frames import MAX_NAME, Answer, Challenge, Claim, Send
+from relaycall.signaling.frames import (
+    MAX_NAME,
+    Answer,
+    Challenge,
+    Claim,
+    NameplateAction,
+    NameplateAnswer,
+    NameplateRequest,
+    Send,
+)
 from relaycall.signaling.keys import MailboxKey, claim_message
+from relaycall.signaling.rendezvous import NAMEPLATE_TIMEOUT, Rendezvous, check_nameplate, check_outcome
 from relaycall.signaling.session import reconnect_delay
 
 CONNECT_TIMEOUT = 8.0  # seconds, for the connection and the proof
 SETTLED = 10.0  # a connection that held so many seconds makes earlier failures count no more
 LONGEST_WAIT = 30.0  # seconds a server may ask us to stay away
 UNDER_WAY = 32  # envelopes that wait for the server's answer; more wait for their turn
+A = TypeVar("A", Answer, NameplateAnswer)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -57,39 +68,42 @@ class Where(NamedTuple):
     server: str
 
 
-class NetworkTransport(Client):
+class NetworkTransport(Client, Rendezvous):
     """A transport that keeps a connection.
 
     Args:
         url: scheme, host, port and perhaps a path, under which the server is.
-        schemes: the plain and the TLS one.
         key: whose mailbox; by default a fresh one.
-        ssl_context: one that trusts a private authority.
+        ssl_context: one that trusts a private authority; the default one trusts the system's.
         laboratory: allows the plain scheme to other hosts than loopback.
+
+    Attributes:
+        schemes: the plain and the TLS one.
 
     Raises:
         ConfigError: one of them is not usable.
     """
 
+    schemes: ClassVar[tuple[str, str]]
+
     def __init__(
         self,
         url: str,
-        schemes: tuple[str, str],
         *,
-        key: MailboxKey | None,
-        ssl_context: ssl.SSLContext | None,
-        laboratory: bool,
+        key: MailboxKey | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        laboratory: bool = False,
     ) -> None:
         if ssl_context is not None and (ssl_context.verify_mode != ssl.CERT_REQUIRED or not ssl_context.check_hostname):
             raise ConfigError("The TLS context for the signaling server does not verify.", "Give one that does.")
-        where = parse_url(url, schemes, laboratory)
+        where = parse_url(url, self.schemes, laboratory)
         super().__init__(where.server, key)
         self._where = where
         self._ssl = ssl_context or True
         self._http: aiohttp.ClientSession | None = None
         self._token = b""
         self._task: asyncio.Task[None] | None = None
-        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._answers: dict[int, asyncio.Future[Answer | NameplateAnswer]] = {}
         self._turns = asyncio.Semaphore(UNDER_WAY)
         self._opening = asyncio.Lock()
 
@@ -107,8 +121,8 @@ class NetworkTransport(Client):
         """
 
     @abstractmethod
-    async def _write(self, send: Send) -> None:
-        """Write an envelope if there is a connection; or else it is written on the next. Raises anything."""
+    async def _write(self, frame: Send | NameplateRequest) -> None:
+        """Write what is pending if there is a connection; or else it is written on the next. Raises anything."""
 
     @abstractmethod
     async def _leave(self) -> None:
@@ -131,15 +145,22 @@ class NetworkTransport(Client):
 
     async def send(self, mailbox: bytes, envelope: bytes, *, timeout: float = SEND_TIMEOUT) -> None:
         check_envelope(mailbox, envelope)
-        self._check_open()
-        answer = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout), self._turns:
-                self._check_open()
-                answer = await self._ask(self._session.send(mailbox, envelope))
-        if answer is None:
-            raise SignalingTimeout(self._server)
+        answer = await self._ask(lambda: self._session.send(mailbox, envelope), Answer, timeout)
         self._check_taken(answer.verdict, answer.retry_ms / 1000)
+
+    async def allocate_nameplate(self, *, timeout: float = NAMEPLATE_TIMEOUT) -> int:
+        answer = await self._do(NameplateAction.ALLOCATE, 0, timeout)
+        if not answer.nameplate:
+            raise NotSignaling(self._server)
+        return answer.nameplate
+
+    async def claim_nameplate(self, nameplate: int, *, timeout: float = NAMEPLATE_TIMEOUT) -> bytes:
+        self._check_open()
+        check_nameplate(self._server, nameplate)
+        return (await self._do(NameplateAction.CLAIM, nameplate, timeout)).mailbox
+
+    async def release_nameplate(self, *, timeout: float = NAMEPLATE_TIMEOUT) -> None:
+        await self._do(NameplateAction.RELEASE, 0, timeout)
 
     async def close(self) -> None:
         self._to(SignalingState.CLOSED)
@@ -172,22 +193,38 @@ class NetworkTransport(Client):
 
     # --- keeping connected --------------------------------------------------------------------------------------------
 
-    async def _ask(self, send: Send) -> Answer:
-        future = self._answers[send.number] = asyncio.get_running_loop().create_future()
+    async def _do(self, action: NameplateAction, nameplate: int, timeout: float) -> NameplateAnswer:
+        answer = await self._ask(lambda: self._session.request(action, nameplate), NameplateAnswer, timeout)
+        check_outcome(self._server, answer.outcome, answer.retry_ms / 1000)
+        return answer
+
+    async def _ask(self, made: Callable[[], Send | NameplateRequest], kind: type[A], timeout: float) -> A:
+        """Have something pending, made when its turn comes, and wait for its answer. Raises SignalingTimeout."""
+        self._check_open()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._turns:
+                self._check_open()
+                answer = await self._answer(made())
+                assert isinstance(answer, kind)  # the session passes others over
+                return answer
+        raise SignalingTimeout(self._server)
+
+    async def _answer(self, frame: Send | NameplateRequest) -> Answer | NameplateAnswer:
+        future: asyncio.Future[Answer | NameplateAnswer] = asyncio.get_running_loop().create_future()
+        self._answers[frame.number] = future
         try:
             with contextlib.suppress(aiohttp.ClientError, OSError):  # the connection is lost; the next one takes it
-                await self._write(send)
-            answer: Answer = await future
-            return answer
+                await self._write(frame)
+            return await future
         finally:
-            del self._answers[send.number]
-            self._session.pending.pop(send.number, None)
+            del self._answers[frame.number]
+            self._session.pending.pop(frame.number, None)
 
-    def _answered(self, answer: Answer) -> None:
-        self._session.answered(answer.number, answer.verdict, asyncio.get_running_loop().time())
-        future = self._answers.get(answer.number)
-        if future is not None and not future.done():
-            future.set_result(answer)
+    def _answered(self, answer: Answer | NameplateAnswer) -> None:
+        if self._session.answered(answer, asyncio.get_running_loop().time()):
+            future = self._answers.get(answer.number)
+            if future is not None and not future.done():
+                future.set_result(answer)
 
     def _claim(self, challenge: Challenge) -> Claim:
         message = claim_message(self._where.name, challenge.nonce, self._number)

@@ -1,9 +1,9 @@
 """What a client remembers from one connection to the next, without I/O: nothing is lost, and what comes twice is known.
 
 How it works. What is sent is pending until the server has answered, and is written again, in order, on each new
-connection. What the server has taken is kept for another minute, the time it would have waited there: a server that
-comes back with another epoch has forgotten everything, so it is sent all of that again. It knows by the envelope what
-it has already.
+connection; so is what is asked for about nameplates. What the server has taken is kept for another minute, the time it
+would have waited there: a server that comes back with another epoch has forgotten everything, so it is sent all of that
+again. It knows by the envelope what it has already.
 
 What comes in is queued for the caller, given to it, acknowledged: if it comes again, it is dropped in the first case,
 given once more as a duplicate in the second, and acknowledged once more in the third.
@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relaycall.signaling.base import ENVELOPE_LIFETIME, QUEUE, Received, envelope_id
-from relaycall.signaling.frames import Deliver, Send, Verdict
+from relaycall.signaling.frames import (
+    Answer,
+    Deliver,
+    NameplateAction,
+    NameplateAnswer,
+    NameplateRequest,
+    Send,
+    Verdict,
+)
 
 KEPT = QUEUE  # envelopes that were taken, and would be sent again to a server that forgot them
 KNOWN = 1024  # envelopes that came in and are known when they come again
@@ -36,11 +44,13 @@ class Session:
 
     Attributes:
         pending: what the server has not answered, by number, in the order of sending.
+        acknowledgements: ids of envelopes that the server has yet to be told of, where that takes a request.
         inbox: what the caller has not been given yet.
         dropped: how many were dropped since the caller does not read, the oldest first.
     """
 
-    pending: dict[int, Send] = field(default_factory=dict)
+    pending: dict[int, Send | NameplateRequest] = field(default_factory=dict)
+    acknowledgements: deque[bytes] = field(default_factory=deque)
     inbox: deque[Received] = field(default_factory=deque)
     dropped: int = 0
     _numbers: int = 0
@@ -66,14 +76,24 @@ class Session:
         self.pending[send.number] = send
         return send
 
-    def answered(self, number: int, verdict: Verdict, now: float) -> None:
-        """The server's word on one of them. Of another it is passed over."""
-        send = self.pending.pop(number, None)
-        if send is None or verdict is not Verdict.TAKEN:
-            return
-        self._taken.append(_Taken(send.mailbox, send.envelope, now + ENVELOPE_LIFETIME))
-        while len(self._taken) > KEPT or self._taken[0].until <= now:
-            self._taken.popleft()
+    def request(self, action: NameplateAction, nameplate: int) -> NameplateRequest:
+        """A new request about a nameplate; it is pending."""
+        request = NameplateRequest(self._next_number(), action, nameplate)
+        self.pending[request.number] = request
+        return request
+
+    def answered(self, answer: Answer | NameplateAnswer, now: float) -> bool:
+        """The server's word on one of them. False if it is on another, or of the wrong kind: it is passed over."""
+        asked = self.pending.get(answer.number)
+        if isinstance(asked, Send) and isinstance(answer, Answer):
+            if answer.verdict is Verdict.TAKEN:
+                self._taken.append(_Taken(asked.mailbox, asked.envelope, now + ENVELOPE_LIFETIME))
+                while len(self._taken) > KEPT or self._taken[0].until <= now:
+                    self._taken.popleft()
+        elif not (isinstance(asked, NameplateRequest) and isinstance(answer, NameplateAnswer)):
+            return False
+        del self.pending[answer.number]
+        return True
 
     def delivered(self, frame: Deliver) -> bytes | None:
         """Take what came. Returns its id if the server has to be told once more that we have it."""
@@ -107,8 +127,11 @@ class Session:
             del self._known[next(iter(self._known))]
 
     def _numbered(self, mailbox: bytes, envelope: bytes) -> Send:
+        return Send(self._next_number(), mailbox, envelope)
+
+    def _next_number(self) -> int:
         self._numbers = (self._numbers + 1) & 0xFFFFFFFF
-        return Send(self._numbers, mailbox, envelope)
+        return self._numbers
 
 
 def reconnect_delay(failures: int, random: float) -> float:

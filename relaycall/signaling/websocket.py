@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 
 import aiohttp
 
@@ -27,12 +26,13 @@ from relaycall.signaling.frames import (
     Challenge,
     CloseCode,
     Deliver,
+    NameplateAnswer,
+    NameplateRequest,
     Opened,
     Send,
     ServerFrame,
     decode_server,
 )
-from relaycall.signaling.keys import MailboxKey
 from relaycall.signaling.network import NetworkTransport
 
 HEARTBEAT = 15.0  # seconds between pings; a connection without an answer for half of that is lost
@@ -53,16 +53,8 @@ class WebSocketTransport(NetworkTransport):
         ConfigError: one of them is not usable.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        key: MailboxKey | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        laboratory: bool = False,
-    ) -> None:
-        super().__init__(url, ("ws", "wss"), key=key, ssl_context=ssl_context, laboratory=laboratory)
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
+    schemes = ("ws", "wss")
+    _socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def acknowledge(self, received: Received) -> None:
         self._check_open()
@@ -90,10 +82,10 @@ class WebSocketTransport(NetworkTransport):
         self._token = opened.token
         self._session.opened(challenge.epoch, asyncio.get_running_loop().time())
         written: set[int] = set()
-        while unwritten := [send for send in self._session.pending.values() if send.number not in written]:
-            for send in unwritten:
-                written.add(send.number)
-                await socket.send_bytes(send.encode())
+        while unwritten := [frame for frame in self._session.pending.values() if frame.number not in written]:
+            for frame in unwritten:
+                written.add(frame.number)
+                await socket.send_bytes(frame.encode())
         self._socket = socket
 
     async def _next(self, socket: aiohttp.ClientWebSocketResponse) -> ServerFrame:
@@ -116,7 +108,7 @@ class WebSocketTransport(NetworkTransport):
                     again = self._take(frame)
                     if again is not None:
                         await self._say(Acknowledge(again).encode())
-                elif isinstance(frame, Answer):
+                elif isinstance(frame, Answer | NameplateAnswer):
                     self._answered(frame)
         finally:
             self._socket = None
@@ -125,9 +117,9 @@ class WebSocketTransport(NetworkTransport):
             raise failure
         return failure.retry_after if isinstance(failure, SignalingRateLimited) else _retry_after(message)
 
-    async def _write(self, send: Send) -> None:
+    async def _write(self, frame: Send | NameplateRequest) -> None:
         if self._socket is not None:
-            await self._socket.send_bytes(send.encode())
+            await self._socket.send_bytes(frame.encode())
 
     async def _say(self, frame: bytes) -> None:
         """Write it if there is a connection. If it gets lost, what it was about comes again."""

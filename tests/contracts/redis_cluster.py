@@ -62,13 +62,17 @@ class Redis:
 
 
 class Cluster:
-    """`relaycall serve` twice, with `--redis`.
+    """Two servers with the same Redis.
+
+    Args:
+        program: what each of them is, as arguments to Python; by default `relaycall serve`.
 
     Attributes:
         ports: of the servers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *program: str) -> None:
+        self._program = program or ("-m", "relaycall", "serve", "--port", "0", "--name", "localhost", "--json")
         self.redis = Redis()
         self.ports: list[int] = []
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -76,7 +80,7 @@ class Cluster:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.redis)
-            arguments = [sys.executable, "-m", "relaycall", "serve", "--port", "0", "--name", "localhost", "--json"]
+            arguments = [sys.executable, *self._program]
             environment = {
                 **os.environ,
                 "RELAYCALL_REDIS": self.redis.url,

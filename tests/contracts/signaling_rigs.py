@@ -8,6 +8,8 @@ import re
 import secrets
 import ssl
 import subprocess
+import textwrap
+from collections import defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +18,9 @@ from typing import Self
 from relaycall.server.signaling import SignalingServer
 from relaycall.server.signaling_limits import Limits
 from relaycall.signaling.base import Signaling, SignalingState
+from relaycall.signaling.carried import ManualText
 from relaycall.signaling.keys import MailboxKey
+from relaycall.signaling.manual import ManualTransport
 from relaycall.signaling.memory import MemoryTransport
 from relaycall.signaling.opening import open_signaling
 from relaycall.signaling.rig import MortalRig, Rig
@@ -26,7 +30,16 @@ from tests.signaling.forwarder import Forwarder
 from tests.tools import require_tool
 from tests.waiting import eventually
 
-PLENTY = Limits(rate=10000, burst=10000, address_rate=10000, address_burst=10000, frame_rate=10000, frame_burst=10000)
+PLENTY = Limits(
+    rate=10000,
+    burst=10000,
+    address_rate=10000,
+    address_burst=10000,
+    nameplate_burst=10000,
+    address_nameplate_burst=10000,
+    frame_rate=10000,
+    frame_burst=10000,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "signaling.md"
 
@@ -48,6 +61,43 @@ class MemoryRig(Rig):
         assert isinstance(client, MemoryTransport)
         await client.close()
         return await self.open(client._key)
+
+
+class ManualRig(Rig):
+    """Plays the people. They send each text on in a message, where it is wrapped and quoted, and paste it there.
+
+    Who is not there yet gets it later, and who opens it again pastes all that came so far once more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._messages: defaultdict[bytes, list[str]] = defaultdict(list)  # by mailbox, oldest first
+        self._readers: dict[bytes, ManualTransport] = {}
+
+    async def open(self, key: MailboxKey | None = None) -> Signaling:
+        client = open_signaling("manual:", key=key)
+        assert isinstance(client, ManualTransport)
+        client.on_text = self._send_on
+        self.opened.append(client)
+        await client.open()
+        self._readers[client.mailbox] = client
+        for message in self._messages[client.mailbox]:
+            await client.accept(message)
+        return client
+
+    async def reopen(self, client: Signaling) -> Signaling:
+        assert isinstance(client, ManualTransport)
+        await client.close()
+        return await self.open(client._key)
+
+    async def _send_on(self, text: ManualText) -> None:
+        lines = textwrap.wrap(text.text, 72)
+        message = "Hello,\n\n> " + "\n> ".join(lines) + "\n\n-- \nwritten by hand"
+        await asyncio.sleep(0)
+        reader = self._readers.get(text.mailbox)
+        if reader is not None and reader.state is SignalingState.OPEN:
+            await reader.accept(message)
+        self._messages[text.mailbox].append(message)
 
 
 class Nginx:

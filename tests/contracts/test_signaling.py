@@ -10,7 +10,7 @@ import pytest
 from relaycall.signaling.contract import CONTRACT, RESTART_CONTRACT
 from relaycall.signaling.rig import MortalRig, Rig
 from tests.certificates import Authority
-from tests.contracts.signaling_rigs import MemoryRig, NginxRig, ServerRig
+from tests.contracts.signaling_rigs import ManualRig, MemoryRig, NginxRig, ServerRig
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
 
 Case = Callable[[MortalRig], Awaitable[None]]
@@ -22,6 +22,12 @@ each_scheme = pytest.mark.parametrize("scheme", ["ws", "http"])
 @each_case
 async def test_memory(case: Callable[[Rig], Awaitable[None]]) -> None:
     async with MemoryRig() as rig:
+        await case(rig)
+
+
+@each_case
+async def test_manual(case: Callable[[Rig], Awaitable[None]]) -> None:
+    async with ManualRig() as rig:
         await case(rig)
 
 

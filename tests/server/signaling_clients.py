@@ -71,6 +71,13 @@ class RawClient:
         assert answer.number == number
         return answer
 
+    async def nameplate(self, action: f.NameplateAction, nameplate: int = 0, number: int = 1) -> f.NameplateAnswer:
+        await self.socket.send_bytes(f.NameplateRequest(number, action, nameplate).encode())
+        answer = await self.frame()
+        assert isinstance(answer, f.NameplateAnswer)
+        assert answer.number == number
+        return answer
+
     async def closed_with(self) -> int | None:
         """The code with which the server closes, whatever comes before."""
         while True:

@@ -18,6 +18,7 @@ class Forwarder:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sockets: set[asyncio.StreamWriter] = set()
         self.is_open = True  # whether it takes connections
+        self.is_mute = False  # whether what comes back is lost
         self.port = 0
 
     async def __aenter__(self) -> Forwarder:
@@ -59,7 +60,7 @@ class Forwarder:
             onward, back = await asyncio.open_connection("127.0.0.1", self.target)
             writers.append(back)
             self._sockets.add(back)
-            await asyncio.gather(_pass_on(reader, back), _pass_on(onward, writer))
+            await asyncio.gather(self._pass_on(reader, back), self._pass_on(onward, writer, is_back=True))
         except OSError:
             pass
         finally:
@@ -68,13 +69,16 @@ class Forwarder:
                 one.transport.abort()
             self._tasks.discard(task)
 
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_back: bool = False
+    ) -> None:
+        try:
+            while data := await reader.read(65536):
+                if is_back and self.is_mute:
+                    continue
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()

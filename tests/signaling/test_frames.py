@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +27,13 @@ CLIENT = st.one_of(
     st.builds(f.Send, NUMBERS, sized(32), ENVELOPES),
     st.builds(f.Acknowledge, sized(32)),
     st.builds(f.Receive, sized(16)),
+    st.builds(f.NameplateRequest, NUMBERS, st.just(f.NameplateAction.CLAIM), st.integers(1, f.MAX_NAMEPLATE)),
+    st.builds(
+        f.NameplateRequest,
+        NUMBERS,
+        st.sampled_from([f.NameplateAction.ALLOCATE, f.NameplateAction.RELEASE]),
+        st.just(0),
+    ),
 )
 SERVER = st.one_of(
     st.builds(f.Challenge, sized(32), sized(16)),
@@ -31,6 +41,7 @@ SERVER = st.one_of(
     st.builds(f.Answer, NUMBERS, st.sampled_from(f.Verdict), NUMBERS),
     st.builds(f.Deliver, sized(16), st.booleans(), ENVELOPES),
     st.builds(f.Nothing),
+    st.builds(f.NameplateAnswer, NUMBERS, st.sampled_from(f.NameplateOutcome), NUMBERS, NUMBERS, sized(32)),
 )
 LENGTHS = {
     f.Claim: 401,
@@ -42,6 +53,8 @@ LENGTHS = {
     f.Answer: 10,
     f.Deliver: 4114,
     f.Nothing: 4114,
+    f.NameplateRequest: 9,
+    f.NameplateAnswer: 46,
 }
 
 
@@ -105,14 +118,36 @@ def test_a_name_is_visible_ascii_and_nothing_follows_it(change: tuple[int, int])
 
 @pytest.mark.parametrize(
     ("frame", "place", "value"),
-    [(f.Answer(1, f.Verdict.BUSY, 0), 5, 4), (f.Deliver(bytes(16), True, bytes(4096)), 17, 2), (f.Nothing(), 4113, 1)],
-    ids=["verdict", "again", "nothing"],
+    [
+        (f.Answer(1, f.Verdict.BUSY, 0), 5, 4),
+        (f.Deliver(bytes(16), True, bytes(4096)), 17, 2),
+        (f.Nothing(), 4113, 1),
+        (f.NameplateAnswer(1, f.NameplateOutcome.BUSY, 0, 0, bytes(32)), 5, 4),
+    ],
+    ids=["verdict", "again", "nothing", "outcome"],
 )
 def test_a_value_out_of_range_is_refused(frame: f.ServerFrame, place: int, value: int) -> None:
     data = bytearray(frame.encode())
     data[place] = value
     with pytest.raises(MalformedMessage):
         f.decode_server(bytes(data))
+
+
+@pytest.mark.parametrize("action", f.NameplateAction)
+def test_only_a_claim_names_a_nameplate(action: f.NameplateAction) -> None:
+    is_claim = action is f.NameplateAction.CLAIM
+    with pytest.raises(MalformedMessage):
+        f.decode_client(f.NameplateRequest(1, action, 0 if is_claim else 7).encode())
+
+
+def test_the_known_answer_of_a_claimed_nameplate() -> None:
+    """As docs/protocol.md has it."""
+    request = f.NameplateRequest(3, f.NameplateAction.CLAIM, 7).encode()
+    answer = f.NameplateAnswer(3, f.NameplateOutcome.DONE, 0, 0, b"\xa5" * 32).encode()
+    assert request.hex() == "060000000300000007"
+    assert answer.hex() == "8600000003" + "00" * 9 + "a5" * 32
+    shown = re.sub(r"\s", "", (Path(__file__).parents[2] / "docs" / "protocol.md").read_text())
+    assert f"request={request.hex()}answer={answer.hex()}" in shown
 
 
 def test_who_says_what() -> None:

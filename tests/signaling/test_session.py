@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from relaycall.signaling.base import ENVELOPE_SIZE, QUEUE
-from relaycall.signaling.frames import START, Deliver, Verdict
+from relaycall.signaling.frames import (
+    NO_MAILBOX,
+    START,
+    Answer,
+    Deliver,
+    NameplateAction,
+    NameplateAnswer,
+    NameplateOutcome,
+    NameplateRequest,
+    Send,
+    Verdict,
+)
 from relaycall.signaling.session import KEPT, KNOWN, LONGEST_DELAY, Session, reconnect_delay
 
 MAILBOX = b"m" * 32
@@ -22,7 +33,11 @@ def deliver(session: Session, number: int, *, again: bool = False) -> bytes | No
 
 def pending(session: Session) -> list[bytes]:
     assert [send.number for send in session.pending.values()] == list(session.pending)
-    return [send.envelope for send in session.pending.values()]
+    return [send.envelope for send in session.pending.values() if isinstance(send, Send)]
+
+
+def answered(session: Session, number: int, verdict: Verdict, now: float) -> bool:
+    return session.answered(Answer(number, verdict, 0), now)
 
 
 def test_what_is_not_answered_stays_pending() -> None:
@@ -30,8 +45,8 @@ def test_what_is_not_answered_stays_pending() -> None:
     session.opened(HERE, 0.0)
     first, second = session.send(MAILBOX, envelope(1)), session.send(MAILBOX, envelope(2))
     assert first.number != second.number
-    session.answered(second.number, Verdict.MAILBOX_FULL, 0.0)
-    session.answered(99, Verdict.TAKEN, 0.0)
+    assert answered(session, second.number, Verdict.MAILBOX_FULL, 0.0)
+    assert not answered(session, 99, Verdict.TAKEN, 0.0)
     session.opened(HERE, 1.0)
     assert pending(session) == [envelope(1)]
 
@@ -41,23 +56,41 @@ def test_a_server_that_forgot_is_sent_the_last_minute_again_before_the_rest() ->
     session.opened(HERE, 0.0)
     for number in range(4):
         send = session.send(MAILBOX, envelope(number))
-        session.answered(send.number, Verdict.TAKEN if number != 1 else Verdict.BUSY, number * 1.0)
+        answered(session, send.number, Verdict.TAKEN if number != 1 else Verdict.BUSY, number * 1.0)
     session.send(MAILBOX, envelope(4))
     session.opened(HERE, 10.0)
     assert pending(session) == [envelope(4)]
     session.opened(ELSEWHERE, 60.0)  # the first is a minute old
     assert pending(session) == [envelope(2), envelope(3), envelope(4)]
     for number in list(session.pending):
-        session.answered(number, Verdict.TAKEN, 61.0)
+        answered(session, number, Verdict.TAKEN, 61.0)
     session.opened(HERE, 62.0)
     assert pending(session) == [envelope(2), envelope(3), envelope(4)]
+
+
+def test_a_request_about_a_nameplate_stays_pending_among_the_envelopes() -> None:
+    session = Session()
+    session.opened(HERE, 0.0)
+    answered(session, session.send(MAILBOX, envelope(1)).number, Verdict.TAKEN, 0.0)
+    request = session.request(NameplateAction.CLAIM, 7)
+    send = session.send(MAILBOX, envelope(2))
+    session.opened(ELSEWHERE, 1.0)
+    assert [type(one) for one in session.pending.values()] == [Send, NameplateRequest, Send]
+    assert session.pending[request.number] == NameplateRequest(request.number, NameplateAction.CLAIM, 7)
+    done = NameplateAnswer(send.number, NameplateOutcome.DONE, 0, 0, NO_MAILBOX)
+    assert not session.answered(done, 2.0)  # of the wrong kind
+    assert not answered(session, request.number, Verdict.TAKEN, 2.0)
+    assert len(session.pending) == 3
+    assert session.answered(done._replace(number=request.number), 2.0)
+    session.opened(HERE, 3.0)
+    assert pending(session) == [envelope(1), envelope(2)]
 
 
 def test_only_so_many_are_kept() -> None:
     session = Session()
     session.opened(HERE, 0.0)
     for number in range(KEPT + 5):
-        session.answered(session.send(MAILBOX, envelope(number)).number, Verdict.TAKEN, 0.0)
+        answered(session, session.send(MAILBOX, envelope(number)).number, Verdict.TAKEN, 0.0)
     session.opened(ELSEWHERE, 1.0)
     assert pending(session) == [envelope(number) for number in range(5, KEPT + 5)]
 
