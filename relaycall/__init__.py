@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         RelaySuspected,
     )
     from relaycall.identity.card import Card, card_from_text, card_to_text
+    from relaycall.identity.code_exchange import offer_code, use_code
     from relaycall.identity.contact import Contact, Strangers, Unverified
     from relaycall.identity.contacts import ContactBook
     from relaycall.identity.keys import PublicIdentity
@@ -136,6 +137,7 @@ __all__ = [
     "encode_record",
     "find_relays",
     "load_own",
+    "offer_code",
     "open_signaling",
     "open_store",
     "probe",
@@ -143,10 +145,12 @@ __all__ = [
     "rtc_configuration",
     "safety_number",
     "select_relays",
+    "use_code",
 ]
 __all__ += errors.__all__
 
 _HOMES = {
+    "relaycall.identity.code_exchange": ["offer_code", "use_code"],
     "relaycall.signaling.rendezvous": ["Rendezvous"],
     "relaycall.signaling.carried": ["ManualText"],
     "relaycall.signaling.manual": ["ManualTransport"],
