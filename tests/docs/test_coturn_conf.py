@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from relaycall.ice.allocation import allocate
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import Address
 from tests.certificates import Authority
-from tests.coturn import free_port
+from tests.coturn import free_port, listens
 from tests.tools import require_tool
 
 pytestmark = pytest.mark.interop
@@ -43,7 +42,7 @@ def relay(tmp_path: Path) -> Iterator[RelayServer]:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=tmp_path)
     try:
         until = time.monotonic() + 10
-        while not listens(port) and time.monotonic() < until:
+        while not listens(process.pid, udp={port}, tcp={port, tls_port}) and time.monotonic() < until:
             assert process.poll() is None, log.read_text(errors="replace")
             time.sleep(0.05)
         assert "Bad configuration format" not in log.read_text(errors="replace")
@@ -51,11 +50,6 @@ def relay(tmp_path: Path) -> Iterator[RelayServer]:
     finally:
         process.kill()
         process.wait()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 async def test_it_allocates_and_denies_private_peers(relay: RelayServer) -> None:
