@@ -354,10 +354,7 @@ class Call(AsyncIOEventEmitter):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-            if self._keys is not None:
-                self._keys.erase()
-            if self._calling is not None:
-                self._calling.erase()
+            self._erase()
             end = self._end()
             if self._pool is not None:
                 self._line.give_back_pool()
@@ -366,6 +363,13 @@ class Call(AsyncIOEventEmitter):
                 self._connected.set_result(False)
             self._ended.set_result(end)
             self.emit("ended", end)
+
+    def _erase(self) -> None:
+        """Forget every secret of this call."""
+        for secret in (self._keys, self._calling, self._called):
+            if secret is not None:
+                secret.erase()
+        self._answer = self._peer_record = b""
 
     async def _close_media(self) -> None:
         if self.audio is not None:

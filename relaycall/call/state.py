@@ -222,7 +222,6 @@ _FROM_ANSWER: dict[tuple[CallState, Input], _Act] = {
         I.HANG_UP: _end(R.HUNG_UP, Do.SEND_HUNG_UP),
         I.HUNG_UP: _end(R.PEER_HUNG_UP),
         I.FAILED: _end(R.FAILED, Do.SEND_HUNG_UP),
-        I.TIMEOUT: _end(R.SETUP_TIMEOUT, Do.SEND_HUNG_UP),
     }.items()
 }
 _BOTH: dict[tuple[CallState, Input], _Act] = {
@@ -230,6 +229,7 @@ _BOTH: dict[tuple[CallState, Input], _Act] = {
     (S.IDLE, I.HANG_UP): _end(R.HUNG_UP),
     (S.IDLE, I.FAILED): _end(R.FAILED),
     (S.CONNECTING, I.UP): CallMachine._up,
+    (S.CONNECTING, I.TIMEOUT): _end(R.SETUP_TIMEOUT, Do.SEND_HUNG_UP),
     (S.CONNECTED, I.UNHEARD): CallMachine._unheard,
     (S.RECONNECTING, I.HEARD): CallMachine._up,
 }

@@ -23,6 +23,7 @@ NAMES = (
     "call_cpu",
     "packet_sizes",
     "signaling",
+    "sealing",
     "media_cost",
     "failover",
     "false_moves",

@@ -131,6 +131,7 @@ async def test_failover() -> None:
     assert any(name.startswith("failover_aiortc_") for name in report.figures)
 
 
+@pytest.mark.slow
 async def test_false_moves() -> None:
     report = await measured("false_moves")
     assert report.figures["false_moves_loss1_relays2_count"].median == 0
@@ -141,3 +142,9 @@ async def test_false_moves() -> None:
 async def test_signaling() -> None:
     report = await measured("signaling")
     assert any(name.startswith("signaling_") for name in report.figures)
+
+
+async def test_sealing() -> None:
+    report = await measured("sealing")
+    assert len(report.figures) == 12
+    assert all(figure.median > 0 for figure in report.figures.values())
