@@ -1,65 +1,78 @@
-"""Two parties in one process: Alice says something, Bob records it.
+"""Two phones in one process: Alice calls Bob and says something, Bob records it.
 
-Run it without arguments to use two embedded relays, or with a relay of yours:
+Without arguments it starts a signaling server and two relays of its own. With yours:
 
-    python examples/two_parties.py turn:relay.example.org:3478 USER PASSWORD-FILE
+    python examples/two_parties.py wss://signaling.example.org turns:relay.example.org USER PASSWORD-FILE
 """
 
 import asyncio
 import contextlib
 import sys
+import time
 from pathlib import Path
 
 from relaycall import (
-    AudioCall,
     FileSink,
     FileSource,
-    MemorySignaling,
+    MemoryStore,
+    Phone,
     Relay,
     RelaycallError,
     RelayServer,
+    SignalingServer,
     SilenceSource,
+    safety_number,
 )
 
 CLIP = Path(__file__).with_name("speech.ogg")
 SECONDS = 3
 
 
-async def alice(relays: list[RelayServer], signaling: MemorySignaling, mine: bytes, bobs: bytes, lab: bool) -> None:
-    async with AudioCall(relays, caller=True, source=FileSource(CLIP), laboratory=lab) as call:
-        await signaling.send(bobs, await call.prepare())
-        await call.connect(await signaling.receive(mine, timeout=10))
+async def answer(phone: Phone) -> None:
+    async for ring in phone.incoming():
+        print(f"{ring.party.name!r} calls Bob.")  # a contact: it is Bob's name for these keys
+        call = ring.accept(audio=SilenceSource(), sink=FileSink("heard.wav"))
+        call.on("spoken_words", lambda words: print("Bob reads:  ", words))
+        print("Bob is told:", (await call.ended()).reason)
+        return
+
+
+async def place(phone: Phone) -> None:
+    call = await phone.call("Bob", audio=FileSource(CLIP))
+    call.on("state", lambda state: print("Alice is", state))
+    if await call.connected():
+        print("Alice reads:", call.spoken_words)  # the same words, if nobody is in between
         await asyncio.sleep(SECONDS)
+        await call.hang_up()
+    end = await call.ended()
+    if end.error is not None:
+        raise end.error
 
 
-async def bob(relays: list[RelayServer], signaling: MemorySignaling, mine: bytes, alices: bytes, lab: bool) -> None:
-    sink = FileSink("heard.wav")
-    async with AudioCall(relays, caller=False, source=SilenceSource(), sink=sink, laboratory=lab) as call:
-        await signaling.send(alices, await call.prepare())
-        await call.connect(await signaling.receive(mine, timeout=10))
-        await asyncio.sleep(SECONDS)
-        print("Bob received", call.session.frames_received, "frames; they are in heard.wav")
-
-
-async def main(uri: str = "", user: str = "", password: str = "") -> None:
+async def main(url: str = "", uri: str = "", user: str = "try", password: str = "me") -> None:
     async with contextlib.AsyncExitStack() as stack:
-        if uri:
-            relays = [RelayServer.parse(uri, username=user, password=password)]
-        else:
-            started = [await stack.enter_async_context(Relay(users={"try": "me"}, laboratory=True)) for _ in range(2)]
-            relays = [RelayServer.parse(relay.uri("udp"), username="try", password="me") for relay in started]
-        lab = not uri  # the embedded relays are on loopback
-        signaling = MemorySignaling()
-        alices, bobs = signaling.open_mailbox(), signaling.open_mailbox()
-        await asyncio.gather(
-            alice(relays, signaling, alices, bobs, lab),
-            bob(relays, signaling, bobs, alices, lab),
+        laboratory = not url  # ours are on loopback
+        if laboratory:
+            url = (await stack.enter_async_context(SignalingServer())).url()
+            ours = [await stack.enter_async_context(Relay(users={user: password}, laboratory=True)) for _ in range(2)]
+        uris = [relay.uri("udp") for relay in ours] if laboratory else [uri]
+        relays = [RelayServer.parse(uri, username=user, password=password) for uri in uris]
+
+        # Keys in memory are gone in the end. Leave `store` out, and they are in the keyring or the vault.
+        alice, bob = (
+            Phone(signaling=url, relays=relays, name=name, store=MemoryStore(), laboratory=laboratory)
+            for name in ("Alice", "Bob")
         )
+        async with alice, bob:
+            await alice.contacts.add(bob.card, time.time())  # the cards would travel as texts or QR codes
+            await bob.contacts.add(alice.card, time.time())
+            print("Safety number:", safety_number(alice.card.identity, bob.card.identity).digits)
+            await asyncio.gather(answer(bob), place(alice))
 
 
 try:
-    if len(sys.argv) == 4:
-        asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]).read_text().strip()))
+    if len(sys.argv) == 5:
+        asyncio.run(main(*sys.argv[1:4], Path(sys.argv[4]).read_text().strip()))
     else:
         asyncio.run(main())
 except RelaycallError as error:

@@ -59,10 +59,10 @@ if TYPE_CHECKING:
     from relaycall.signaling.base import Received, Signaling, SignalingState
     from relaycall.signaling.carried import ManualText
     from relaycall.signaling.manual import ManualTransport
-    from relaycall.signaling.memory import MemorySignaling
     from relaycall.signaling.opening import open_signaling
     from relaycall.signaling.rendezvous import Rendezvous
     from relaycall.store import Store, open_store
+    from relaycall.store.memory import MemoryStore
 
 __all__ = [
     "AudioCall",
@@ -88,7 +88,7 @@ __all__ = [
     "HeardTrack",
     "ManualText",
     "ManualTransport",
-    "MemorySignaling",
+    "MemoryStore",
     "NoBackup",
     "OwnKeys",
     "Party",
@@ -199,7 +199,7 @@ _HOMES = {
     "relaycall.server.signaling": ["SignalingServer"],
     "relaycall.server.turn": ["Relay"],
     "relaycall.signaling.base": ["Received", "Signaling", "SignalingState"],
-    "relaycall.signaling.memory": ["MemorySignaling"],
+    "relaycall.store.memory": ["MemoryStore"],
     "relaycall.signaling.opening": ["open_signaling"],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

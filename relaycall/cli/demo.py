@@ -15,12 +15,16 @@ from pathlib import Path
 
 import click
 
-from relaycall.call.audio_call import REPORT_AFTER, AudioCall
+from relaycall.call.audio_call import REPORT_AFTER
+from relaycall.call.call import Call
 from relaycall.call.events import CallEvent, RelayChanged
+from relaycall.call.phone import Phone
+from relaycall.call.ring import Ring
+from relaycall.call.state import CallState, EndReason
 from relaycall.cli import witness
-from relaycall.cli.demo_report import Reporter, Summary, reporter_for
+from relaycall.cli.demo_report import PARTIES, Reporter, SetUp, Summary, audio_of, reporter_for
 from relaycall.cli.similarity import similarity
-from relaycall.errors import ConfigError, RelaycallError
+from relaycall.errors import CallClosed, ConfigError, NoPath, RelaycallError
 from relaycall.ice.events import NoBackup, RelayGone, RelaySuspected
 from relaycall.ice.sockets import resolve
 from relaycall.media.audio import SilenceSource
@@ -28,14 +32,15 @@ from relaycall.media.files import FileSink, FileSource
 from relaycall.redact import Secret
 from relaycall.relays.server import RelayServer
 from relaycall.server.certificates import development_tls
+from relaycall.server.signaling import SignalingServer
 from relaycall.server.turn import Relay
-from relaycall.signaling.memory import MemorySignaling
+from relaycall.store.memory import MemoryStore
 from relaycall.stun.address import Address
 
 HOST = "127.0.0.1"
 TAIL = 0.5  # seconds listened on after the speech, for what is still on its way
 REPORTED = REPORT_AFTER + 0.6  # seconds after the end of a relay: by then the call has said what it cost
-SET_UP_TIMEOUT = 10.0
+EVENTS = ("relay_suspected", "no_backup", "relay_gone", "relay_changed")
 
 
 @click.command()
@@ -83,10 +88,10 @@ def demo(
     protect: bool,
     as_json: bool,
 ) -> int:
-    """Place a relay-only call between two parties in this process, and show what happened.
+    """Place a sealed, relay-only call between two parties in this process, and show what happened.
 
-    Alice speaks, Bob listens and records. Without --relay, three embedded relays are started for it, and the one that
-    carries the call is killed halfway.
+    Alice speaks, Bob listens and records. A signaling server is started for it and, without --relay, three embedded
+    relays; the one that carries the call is killed halfway. Their keys and contacts are gone with the process.
     """
     reporter = reporter_for(as_json)
     try:
@@ -164,42 +169,53 @@ class _Demo:
         self._kills = kills
         self._protect = protect
         self._embedded: dict[str, Relay] = {}
+        self._incoming: Call | None = None
+        self._answered_at = float("inf")
         self._heard: list[RelayChanged] = []
         self._killed_at = float("-inf")
 
     async def run(self) -> Summary:
-        """Relays, records, path, speech, and what came of it."""
-        async with self._relays() as relays, contextlib.AsyncExitStack() as stack:
-            allowed = {
+        """Relays, signaling, two phones, a call, speech, and what came of it."""
+        async with (
+            self._relays() as relays,
+            SignalingServer(host=HOST) as server,
+            self._phone("alice", server, relays) as alice,
+            self._phone("bob", server, relays[::-1]) as bob,
+        ):
+            relay_addresses = {
                 Address(str(at[0]), int(str(at[1]))).text() for relay in relays for _, at in await resolve(relay)
             }
-            with witness.watched("alice"):
-                alice = AudioCall(
-                    relays,
-                    caller=True,
-                    source=self._source,
-                    protect=self._protect,
-                    laboratory=self._laboratory,
-                    on_event=partial(self._happened, "alice"),
-                )
-            with witness.watched("bob"):
-                bob = AudioCall(
-                    relays[::-1],
-                    caller=False,
-                    source=SilenceSource(),
-                    sink=self._sink,
-                    protect=self._protect,
-                    laboratory=self._laboratory,
-                    on_event=partial(self._happened, "bob"),
-                )
-            stack.push_async_callback(_close_both, alice, bob)
-            set_up_ms = await self._set_up(alice, bob)
-            await self._speak(alice)
-            summary = Summary.of(alice, bob, set_up_ms, str(self._out), self._laboratory, self._heard)
-        summary.destinations = {party: witness.destinations(party) for party in ("alice", "bob")}
+            await alice.contacts.add(bob.card, time.time())
+            await bob.contacts.add(alice.card, time.time())
+            outgoing, incoming, set_up = await self._set_up(alice, bob)
+            await self._speak(outgoing)
+            summary = Summary.of(outgoing, incoming, set_up, str(self._out), self._laboratory, self._heard)
+            await outgoing.hang_up()
+        summary.signaling = Address(HOST, server.port).text()
+        summary.destinations = {party: witness.destinations(party) for party in PARTIES}
         summary.names_looked_up = witness.names_looked_up()
-        summary.judge(allowed, self._sink.error)
+        summary.judge({*relay_addresses, summary.signaling}, self._sink.error)
         return summary
+
+    @asynccontextmanager
+    async def _phone(self, party: str, server: SignalingServer, relays: list[RelayServer]) -> AsyncIterator[Phone]:
+        """Open for as long as the call lasts; what it does is watched to its end."""
+        phone = Phone(
+            signaling=server.url(),
+            relays=relays,
+            name=party.capitalize(),
+            store=MemoryStore(),
+            prewarm=False,
+            protect=self._protect,
+            laboratory=self._laboratory,
+        )
+        with witness.watched(party):
+            await phone.__aenter__()
+        try:
+            yield phone
+        finally:
+            with witness.watched(party):
+                await phone.close()
 
     @asynccontextmanager
     async def _relays(self) -> AsyncIterator[list[RelayServer]]:
@@ -236,36 +252,52 @@ class _Demo:
             self._reporter.step("relays_started", f"Three relays are running: {', '.join(names)}", relays=names)
             yield servers
 
-    async def _set_up(self, alice: AudioCall, bob: AudioCall) -> float:
-        """Allocate, exchange records, connect. Returns milliseconds from handing over the records to both connected."""
+    async def _set_up(self, alice: Phone, bob: Phone) -> tuple[Call, Call, SetUp]:
+        """Alice calls, and both are connected. Raises why they are not."""
+        bob.on("incoming", self._answer)
+        placed_at = time.perf_counter()
         with witness.watched("alice"):
-            for_alice = asyncio.ensure_future(alice.prepare())
-        with witness.watched("bob"):
-            for_bob = asyncio.ensure_future(bob.prepare())
-        await _all(for_alice, for_bob)
-        self._reporter.step("allocated", "Both parties hold an address on every relay.")
-        signaling = MemorySignaling()
-        alices, bobs = signaling.open_mailbox(), signaling.open_mailbox()
-        start = time.perf_counter()
-        await signaling.send(bobs, for_alice.result())
-        await signaling.send(alices, for_bob.result())
-        with witness.watched("alice"):
-            first = asyncio.ensure_future(_answer(alice, signaling, alices))
-        with witness.watched("bob"):
-            second = asyncio.ensure_future(_answer(bob, signaling, bobs))
-        await _all(first, second)
-        set_up_ms = (time.perf_counter() - start) * 1000
-        self._reporter.step("connected", f"Connected in {set_up_ms:.0f} ms.", setup_ms=round(set_up_ms, 1))
-        return set_up_ms
+            outgoing = await alice.call("Bob", audio=self._source)
+        self._follow("alice", outgoing)
+        connected = await outgoing.connected()
+        incoming = self._incoming
+        if incoming is None or not connected or not await incoming.connected():
+            raise await _why(outgoing, incoming)
+        now = time.perf_counter()
+        set_up = SetUp(round((now - placed_at) * 1000, 1), round((now - self._answered_at) * 1000, 1))
+        self._reporter.step(
+            "connected",
+            f"Connected in {set_up.sealed_ms:.0f} ms.",
+            setup_ms=set_up.ms,
+            sealed_setup_ms=set_up.sealed_ms,
+        )
+        return outgoing, incoming, set_up
 
-    async def _speak(self, alice: AudioCall) -> None:
+    def _answer(self, ring: Ring) -> None:
+        """Bob takes the call at once. To tell comes last: nobody may be reading, which is noticed elsewhere."""
+        self._incoming = ring.accept(audio=SilenceSource(), sink=self._sink)
+        self._incoming.on("state", self._answered)
+        self._follow("bob", self._incoming)
+        self._reporter.step("ringing", "It rings at Bob, who accepts.")
+
+    def _answered(self, state: CallState) -> None:
+        if state is CallState.CONNECTING:
+            self._answered_at = time.perf_counter()
+            self._reporter.step("allocated", "Both parties hold addresses on relays.")
+
+    def _follow(self, party: str, call: Call) -> None:
+        for event in EVENTS:
+            call.on(event, partial(self._happened, party))
+
+    async def _speak(self, alice: Call) -> None:
         """Let the source play, to its end or for the seconds asked for, then listen a moment longer."""
-        assert alice.session is not None
+        session = audio_of(alice).session
+        assert session is not None
         start = time.monotonic()
         length = self._seconds or self._source.duration
         ended = asyncio.ensure_future(alice.ended())
         try:
-            while not alice.session.finished.is_set() and not ended.done():
+            while not session.finished.is_set() and not ended.done():
                 spoken = time.monotonic() - start
                 if self._seconds is not None and spoken >= self._seconds:
                     break
@@ -276,15 +308,15 @@ class _Demo:
                 await asyncio.wait([ended], timeout=0.1)
             if ended.done() and (error := ended.result().error) is not None:
                 raise error
-            if alice.session.source_error is not None:
-                raise alice.session.source_error
+            if session.source_error is not None:
+                raise session.source_error
             await asyncio.sleep(max(TAIL, self._killed_at + REPORTED - time.monotonic()))
         finally:
             ended.cancel()
 
-    async def _kill(self, alice: AudioCall) -> None:
+    async def _kill(self, alice: Call) -> None:
         """End the relay that carries the call, as a crash would."""
-        used = alice.connection.path_stats()[0].relay
+        used = audio_of(alice).connection.path_stats()[0].relay
         self._reporter.step("relay_killed", f"The relay {used} is killed.", relay=used)
         self._killed_at = time.monotonic()
         await self._embedded[used].close()
@@ -304,20 +336,10 @@ class _Demo:
             self._reporter.step("relay_changed", f"{party}: {where}; {cost}.", **{"party": party, **asdict(event)})
 
 
-async def _answer(call: AudioCall, signaling: MemorySignaling, mailbox: bytes) -> None:
-    await call.connect(await signaling.receive(mailbox, timeout=SET_UP_TIMEOUT), timeout=SET_UP_TIMEOUT)
-
-
-async def _close_both(*calls: AudioCall) -> None:
-    await asyncio.gather(*(call.close() for call in calls))
-
-
-async def _all(*tasks: asyncio.Task[object] | asyncio.Future[object]) -> None:
-    """Wait for both; the first error ends the other."""
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        raise
+async def _why(*calls: Call | None) -> RelaycallError:
+    """Why two calls were not connected: the error of either, if there is one."""
+    ends = [await call.ended() for call in calls if call is not None]
+    errors = [end.error for end in ends if end.error is not None]
+    if errors:
+        return errors[0]
+    return NoPath() if any(end.reason == EndReason.SETUP_TIMEOUT for end in ends) else CallClosed()

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,10 +14,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from relaycall.call.audio_call import AudioCall
+from relaycall.call.call import Call
 from relaycall.call.events import RelayChanged
 from relaycall.errors import MediaError, RelaycallError
 
+PARTIES = ("alice", "bob")
 ENOUGH = 0.95  # of the frames sent have to arrive: this machine may be busy
+
+
+class SetUp(NamedTuple):
+    """How long it took, in milliseconds.
+
+    Attributes:
+        sealed_ms: from the call to sound on both sides: introduction, relays, offer, answer and path.
+        ms: the last part of it, from the answer on.
+    """
+
+    sealed_ms: float
+    ms: float
 
 
 @dataclass
@@ -31,24 +45,28 @@ class Party:
     frames_sent: int
     frames_received: int
     packet_sizes: list[int]
+    spoken_words: str
     dropped: dict[str, int]
 
     @classmethod
-    def of(cls, call: AudioCall) -> Party:
+    def of(cls, call: Call) -> Party:
         """Read it off a call that is still up."""
-        assert call.session is not None
-        media = call.session.stats().transport
-        path = call.connection.path_stats()[:1]
+        audio = audio_of(call)
+        session, connection = audio.session, audio.connection
+        assert session is not None
+        media = session.stats().transport
+        path = connection.path_stats()[:1]
         return cls(
-            relays={name: round(rtt, 2) for name, rtt in call.connection.relay_rtts.items()},
+            relays={name: round(rtt, 2) for name, rtt in connection.relay_rtts.items()},
             path=path[0].relay if path else "",
             path_rtt_ms=round(path[0].rtt_ms, 2) if path else 0.0,
-            candidate_types=sorted({found.type for found in call.connection.local_candidates}),
-            frames_sent=call.session.frames_sent,
-            frames_received=call.session.frames_received,
+            candidate_types=sorted({found.type for found in connection.local_candidates}),
+            frames_sent=session.frames_sent,
+            frames_received=session.frames_received,
             packet_sizes=sorted(media.sent_sizes),
+            spoken_words=call.spoken_words,
             dropped={reason: count for reason, count in asdict(media.dropped).items() if count}
-            | {reason: count for reason, count in call.connection.dropped.items() if count},
+            | {reason: count for reason, count in connection.dropped.items() if count},
         )
 
 
@@ -58,13 +76,14 @@ class Summary:
 
     alice: Party
     bob: Party
-    setup_ms: float
+    set_up: SetUp
     recording: str
     laboratory: bool
     moves: int = 0
     gap_ms: float = 0.0
     lost: int = 0
     similarity: float | None = None
+    signaling: str = ""
     destinations: dict[str, list[str]] = field(default_factory=dict)
     names_looked_up: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -73,9 +92,9 @@ class Summary:
     @classmethod
     def of(
         cls,
-        alice: AudioCall,
-        bob: AudioCall,
-        setup_ms: float,
+        alice: Call,
+        bob: Call,
+        set_up: SetUp,
         recording: str,
         laboratory: bool,
         heard: Sequence[RelayChanged],
@@ -84,7 +103,7 @@ class Summary:
         return cls(
             Party.of(alice),
             Party.of(bob),
-            round(setup_ms, 1),
+            set_up,
             recording,
             laboratory,
             moves=len(heard),
@@ -103,10 +122,12 @@ class Summary:
         return sorted({*self.alice.packet_sizes, *self.bob.packet_sizes})
 
     def judge(self, allowed: set[str], sink_error: MediaError | None) -> None:
-        """Find what did not hold; `allowed` are the relays' addresses."""
+        """Find what did not hold; `allowed` are the addresses of the relays and the signaling server."""
         elsewhere = {place for places in self.destinations.values() for place in places} - allowed
         self._unless(self.candidate_types == ["relay"], 5, "a candidate was not a relay's")
-        self._unless(not elsewhere, 5, "a party's socket talked to somebody else than a relay")
+        self._unless(not elsewhere, 5, "a party's socket talked to somebody else than a relay or the signaling server")
+        words = self.alice.spoken_words
+        self._unless(bool(words) and words == self.bob.spoken_words, 5, "the two sides have different words to compare")
         self._unless(len(self.packet_sizes) == 1, 5, "audio packets differ in size")
         for speaker, listener in ((self.alice, self.bob), (self.bob, self.alice)):
             self._unless(
@@ -124,7 +145,9 @@ class Summary:
         return {
             "event": "summary",
             "ok": self.exit_code == 0,
-            "setup_ms": self.setup_ms,
+            "setup_ms": self.set_up.ms,
+            "sealed_setup_ms": self.set_up.sealed_ms,
+            "spoken_words": self.alice.spoken_words,
             "frames_sent": self.alice.frames_sent,
             "frames_received": self.bob.frames_received,
             "relay_changes": self.moves,
@@ -133,6 +156,7 @@ class Summary:
             "similarity": self.similarity,
             "packet_sizes": self.packet_sizes,
             "candidate_types": self.candidate_types,
+            "signaling": self.signaling,
             "destinations": self.destinations,
             "names_looked_up": self.names_looked_up,
             "recording": self.recording,
@@ -141,6 +165,12 @@ class Summary:
             "laboratory": self.laboratory,
             "problems": self.problems,
         }
+
+
+def audio_of(call: Call) -> AudioCall:
+    """The sound of a call that is connected."""
+    assert call.audio is not None
+    return call.audio
 
 
 class Reporter(Protocol):
@@ -226,7 +256,12 @@ class TableReporter:
         for name, alice, bob in _rows(summary):
             table.add_row(name, escape(alice), escape(bob))
         self._out.print(table)
-        self._out.print(f"Connected in {summary.setup_ms:.0f} ms after the records were handed over.")
+        self._out.print(
+            f"Connected in {summary.set_up.sealed_ms:.0f} ms from the call on, introduction, relays and sealed set-up "
+            f"included; {summary.set_up.ms:.0f} ms of it after Bob's answer."
+        )
+        if not summary.problems:
+            self._out.print(f"Words for the two to compare, the same on both sides: {summary.alice.spoken_words}.")
         if summary.names_looked_up:
             self._out.print(f"Names looked up: {escape(', '.join(summary.names_looked_up))}")
         if summary.moves:
@@ -242,7 +277,9 @@ class TableReporter:
         for problem in summary.problems:
             self._out.print(f"[red]Not as promised: {escape(problem)}.[/red]")
         if not summary.problems:
-            self._out.print("[green]Neither party's sockets talked to anything but relays.[/green]")
+            self._out.print(
+                "[green]Neither party's sockets talked to anything but relays and the signaling server.[/green]"
+            )
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -266,5 +303,11 @@ def _rows(summary: Summary) -> list[tuple[str, str, str]]:
         row("audio frames sent", *(str(side.frames_sent) for side in sides)),
         row("audio frames received", *(str(side.frames_received) for side in sides)),
         row("audio packet sizes", *(", ".join(f"{size} bytes" for size in side.packet_sizes) for side in sides)),
-        row("sockets talked to", *("\n".join(summary.destinations[party]) for party in ("alice", "bob"))),
+        row("sockets talked to", *(_places(summary, party) for party in PARTIES)),
     ]
+
+
+def _places(summary: Summary, party: str) -> str:
+    return "\n".join(
+        f"{place} (signaling)" if place == summary.signaling else place for place in summary.destinations[party]
+    )

@@ -15,17 +15,8 @@ from relaycall.errors import (
     NameplateUnknown,
     SignalingBusy,
     SignalingClosed,
-    SignalingError,
 )
-from relaycall.signaling.base import (
-    ENVELOPE_SIZE,
-    MAILBOX_SIZE,
-    QUEUE,
-    SEND_TIMEOUT,
-    Received,
-    SignalingState,
-    check_envelope,
-)
+from relaycall.signaling.base import SEND_TIMEOUT, Received, SignalingState, check_envelope
 from relaycall.signaling.client import Client
 from relaycall.signaling.frames import NONCE_SIZE, START, Deliver
 from relaycall.signaling.keys import MailboxKey, claim_message, is_proof
@@ -123,53 +114,6 @@ class MemoryTransport(Client, Rendezvous):
     async def close(self) -> None:
         self._mailboxes.detach(self._mailbox, self, _now())
         self._to(SignalingState.CLOSED)
-
-
-class MemorySignaling:
-    """Mailboxes for opaque envelopes, kept in memory and delivered in order."""
-
-    def __init__(self) -> None:
-        self._mailboxes: dict[bytes, asyncio.Queue[bytes]] = {}
-
-    def open_mailbox(self) -> bytes:
-        """Make a mailbox and return its id."""
-        mailbox = secrets.token_bytes(MAILBOX_SIZE)
-        self._mailboxes[mailbox] = asyncio.Queue(QUEUE)
-        return mailbox
-
-    def close_mailbox(self, mailbox: bytes) -> None:
-        """Forget a mailbox and what is in it."""
-        self._mailboxes.pop(mailbox, None)
-
-    async def send(self, mailbox: bytes, envelope: bytes) -> None:
-        """Put an envelope into a mailbox.
-
-        Raises:
-            SignalingError: no such mailbox, it is full, or the envelope is larger than 4096 bytes.
-        """
-        queue = self._mailboxes.get(mailbox)
-        if queue is None:
-            raise SignalingError("There is no such mailbox.")
-        if len(envelope) > ENVELOPE_SIZE:
-            raise SignalingError(f"An envelope holds at most {ENVELOPE_SIZE} bytes.", "Send less.")
-        try:
-            queue.put_nowait(envelope)
-        except asyncio.QueueFull:
-            raise SignalingError("The mailbox is full.", "Wait until the other side reads it.") from None
-
-    async def receive(self, mailbox: bytes, *, timeout: float) -> bytes:
-        """Take the oldest envelope out of our mailbox, waiting up to `timeout` seconds for one.
-
-        Raises:
-            SignalingError: no such mailbox, or nothing came.
-        """
-        queue = self._mailboxes.get(mailbox)
-        if queue is None:
-            raise SignalingError("There is no such mailbox.")
-        try:
-            return await asyncio.wait_for(queue.get(), timeout)
-        except TimeoutError:
-            raise SignalingError("The other side sent nothing in time.") from None
 
 
 def _now() -> float:

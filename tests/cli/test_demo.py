@@ -1,7 +1,8 @@
-"""`relaycall demo`, run as a person or a program runs it."""
+"""`relaycall demo`, in this process, and run as a person or a program runs it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,18 @@ from typing import Any
 
 import pytest
 
+from relaycall.cli import witness
+from relaycall.server.turn import Relay
+from tests.cli.conftest import Command
+
 COMMAND = [sys.executable, "-W", "error", "-m", "relaycall"]
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_seen_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The witness lasts as long as the process."""
+    monkeypatch.setattr(witness, "_destinations", {})
+    monkeypatch.setattr(witness, "_names", set())
 
 
 def run(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -39,19 +51,22 @@ def test_json_ends_with_a_summary_of_a_call_that_held(transport: str, tmp_path: 
     assert summary["packet_sizes"] == [108]
     assert summary["frames_sent"] >= 75
     assert summary["frames_received"] >= 0.95 * summary["frames_sent"]
-    assert 0 < summary["setup_ms"] < 5000
+    assert 0 < summary["setup_ms"] < summary["sealed_setup_ms"] < 5000
+    assert len(summary["spoken_words"].split("-")) == 4
+    assert summary["alice"]["spoken_words"] == summary["bob"]["spoken_words"] == summary["spoken_words"]
     assert summary["recording"] == str(heard)
     assert heard.stat().st_size > 2 * 48000
     relays = {relay.split("?")[0].split(":", 1)[1] for relay in started["relays"]}
     assert set(summary["destinations"]) == {"alice", "bob"}
     for places in summary["destinations"].values():
-        assert places
-        assert set(places) <= relays
+        assert summary["signaling"] in places
+        assert set(places) & relays
+        assert set(places) <= relays | {summary["signaling"]}
     assert summary["names_looked_up"] == []
 
 
-def test_the_relay_in_use_is_killed_halfway_and_the_call_goes_on(tmp_path: Path) -> None:
-    done = run("demo", "--json", "--seconds", "3", "--out", tmp_path / "heard.wav")
+def test_the_relay_in_use_is_killed_halfway_and_the_call_goes_on(command: Command, tmp_path: Path) -> None:
+    done = command("demo", "--json", "--seconds", "3", "--out", tmp_path / "heard.wav")
     assert done.returncode == 0, done.stdout + done.stderr
     *steps, summary = objects(done.stdout)
     [killed] = [step["relay"] for step in steps if step["event"] == "relay_killed"]
@@ -64,8 +79,8 @@ def test_the_relay_in_use_is_killed_halfway_and_the_call_goes_on(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_with_no_kill_nothing_changes(tmp_path: Path) -> None:
-    done = run("demo", "--json", "--seconds", "2", "--no-kill", "--protect", "--out", tmp_path / "heard.wav")
+def test_with_no_kill_nothing_changes(command: Command, tmp_path: Path) -> None:
+    done = command("demo", "--json", "--seconds", "2", "--no-kill", "--protect", "--out", tmp_path / "heard.wav")
     *steps, summary = objects(done.stdout)
     assert not [step for step in steps if step["event"] in ("relay_killed", "relay_lost")]
     assert summary["relay_changes"] == 0
@@ -73,10 +88,18 @@ def test_with_no_kill_nothing_changes(tmp_path: Path) -> None:
     assert summary["alice"]["path"] != summary["bob"]["path"]  # two relays between them
 
 
-def test_table_for_people(tmp_path: Path) -> None:
-    done = run("demo", "--seconds", "1", "--out", tmp_path / "heard.ogg", env={**os.environ, "COLUMNS": "160"})
+def test_table_for_people(command: Command, tmp_path: Path) -> None:
+    done = command("demo", "--seconds", "1", "--out", tmp_path / "heard.ogg", env={**os.environ, "COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
-    for words in ("relays, round trip", "candidate types", "108 bytes", "sockets talked to", "Connected in"):
+    for words in (
+        "relays, round trip",
+        "candidate types",
+        "108 bytes",
+        "sockets talked to",
+        "(signaling)",
+        "Connected in",
+        "Words",
+    ):
         assert words in done.stdout
     assert "Not as promised" not in done.stdout
     assert (tmp_path / "heard.ogg").stat().st_size > 0
@@ -98,16 +121,18 @@ def test_table_for_people(tmp_path: Path) -> None:
     ],
     ids=lambda value: "-".join(value)[:40] if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_clear_error(arguments: list[str], code: int, words: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_clear_error(
+    command: Command, arguments: list[str], code: int, words: str, tmp_path: Path
+) -> None:
     (tmp_path / "password").write_text("a-canary-password\n")
     (tmp_path / "empty").write_text("\n")
-    done = run("demo", *arguments, cwd=tmp_path)
+    done = command("demo", *arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert words in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert "a-canary-password" not in done.stdout + done.stderr
     if code != 2:
-        as_json = run("demo", "--json", *arguments, cwd=tmp_path)
+        as_json = command("demo", "--json", *arguments, cwd=tmp_path)
         assert as_json.returncode == code
         *_, error, summary = objects(as_json.stdout)
         assert error["event"] == "error"
@@ -116,7 +141,28 @@ def test_bad_input_is_one_clear_error(arguments: list[str], code: int, words: st
         assert summary["ok"] is False
 
 
-def test_an_unusable_file_is_found_before_the_network_is_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"user_quota": 1, "laboratory": True}, "no allocation left for this user"), ({}, "forbids")],
+    ids=["Bob gets no allocation", "peers are forbidden"],
+)
+async def test_why_a_given_relay_does_not_serve(
+    command: Command, options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("me")
+    async with Relay(users={"try": "me"}, **options) as relay:
+        given = ["--relay", relay.uri("udp"), "--user", "try", "--credential-file", tmp_path / "password"]
+        start = time.monotonic()
+        done = await asyncio.to_thread(
+            command, "demo", "--laboratory", "--seconds", "1", "--out", tmp_path / "heard.wav", *given
+        )
+    assert time.monotonic() - start < 10
+    assert done.returncode == 3, done.stderr
+    assert words in " ".join(done.stderr.split())
+    assert "Connected" not in done.stdout + done.stderr
+
+
+def test_an_unusable_file_is_found_before_the_network_is_used(command: Command, tmp_path: Path) -> None:
     (tmp_path / "noise.wav").write_bytes(b"this is not sound" * 100)
     (tmp_path / "password").write_text("x")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
@@ -124,7 +170,7 @@ def test_an_unusable_file_is_found_before_the_network_is_used(tmp_path: Path) ->
         relay.settimeout(0.2)
         uri = f"turn:127.0.0.1:{relay.getsockname()[1]}"
         given = ["--relay", uri, "--user", "u", "--credential-file", "password"]
-        done = run("demo", "--audio", "noise.wav", *given, cwd=tmp_path)
+        done = command("demo", "--audio", "noise.wav", *given, cwd=tmp_path)
         assert done.returncode == 6
         with pytest.raises(TimeoutError):
             relay.recv(2048)
@@ -150,10 +196,10 @@ def test_ctrl_c_ends_with_130_and_leaves_a_whole_recording(tmp_path: Path) -> No
     assert int.from_bytes(data[40:44], "little") == len(data) - 44 > 0
 
 
-def test_version_and_help() -> None:
-    assert run("--version").stdout.startswith("relaycall, version ")
-    assert "demo" in run("--help").stdout
-    assert run("nonsense").returncode == 2
+def test_version_and_help(command: Command) -> None:
+    assert command("--version").stdout.startswith("relaycall, version ")
+    assert "demo" in command("--help").stdout
+    assert command("nonsense").returncode == 2
 
 
 def test_output_may_be_cut_short(tmp_path: Path) -> None:
