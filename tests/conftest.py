@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -13,3 +14,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # characters at first use.
 settings.register_profile("relaycall", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("relaycall")
+
+# Collecting the tests, and looking at their syntax trees, makes very many objects and no garbage: the garbage collector
+# would look through all of them again and again, in this and in every test that calls it.
+gc.set_threshold(50_000)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()

@@ -37,6 +37,7 @@ async def no_leaks() -> AsyncIterator[None]:
     pool = ThreadPoolExecutor()
     loop.set_default_executor(pool)
     before = _everything(loop)
+    gc.collect()
     gc.freeze()  # so that collecting what the body made is quick
     try:
         yield
@@ -48,7 +49,6 @@ async def no_leaks() -> AsyncIterator[None]:
             await asyncio.sleep(_STEP)
         gc.collect()  # for exceptions nobody took, transports nobody closed
         await asyncio.sleep(0)
-        gc.unfreeze()
         loop.set_exception_handler(handler)
     assert not left, f"left behind: {sorted(str(entry[1:]) for entry in left)}"
     assert not complaints, f"the event loop complained: {complaints}"

@@ -93,7 +93,8 @@ IMPORTERS = {
 # Those that are installed under another name.
 INSTALLED_AS = {"dns": "dnspython", "doubleratchet": "DoubleRatchet", "yaml": "PyYAML"}
 # Development dependencies that are run, or loaded by pytest, and not imported.
-TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff"}
+TOOLS = {"furo", "mypy", "myst-parser", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff", "sphinx"}
+DEVELOPMENT = {"dev", "docs"}  # extras that the library does not import
 
 # Modules and packages that do no I/O and read no clock: time and randomness come in as arguments.
 SANS_IO = [
@@ -272,8 +273,8 @@ def dependencies(library: list[Source], tests: list[Source], project: dict[str, 
         return {imported_as.get(name, name) for name in installed}
 
     extras = project.get("optional-dependencies", {})
-    runtime = names([*project["dependencies"], *itertools.chain(*(extras[key] for key in extras if key != "dev"))])
-    development = names(extras["dev"])
+    runtime = names([*project["dependencies"], *itertools.chain(*(extras[key] for key in extras.keys() - DEVELOPMENT))])
+    development = names([*itertools.chain(*(extras[key] for key in extras.keys() & DEVELOPMENT))])
     used = {name for _, _, name in third_party(library)}
     used_by_tests = {name for _, _, name in third_party(tests)}
     return [

@@ -128,5 +128,5 @@ class Talk(RuleBasedStateMachine):
         assert len(self.net.messages) == before, "and then silence"
 
 
-Talk.TestCase.settings = settings(max_examples=80, stateful_step_count=20, deadline=None)
+Talk.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 test_talk = Talk.TestCase

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import Command
+
 COMMAND = [sys.executable, "-W", "error", "-m", "relaycall", "config", "show"]
 FILE = """
 credential = "env:SHOWN_AS_IT_STANDS"
@@ -50,11 +52,11 @@ def test_a_table(env: dict[str, str], tmp_path: Path) -> None:
     assert "canary" not in done.stdout
 
 
-def test_json(env: dict[str, str], tmp_path: Path) -> None:
+def test_json(command: Command, env: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "config" / "relaycall" / "config.toml"
     file.parent.mkdir(parents=True)
     file.write_text(FILE)
-    done = show(env, "--json")
+    done = command("config", "show", "--json", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert lines[0] == {
@@ -66,12 +68,12 @@ def test_json(env: dict[str, str], tmp_path: Path) -> None:
     assert "canary" not in done.stdout
 
 
-def test_what_is_wrong_ends_with_2_and_names_the_key(env: dict[str, str], tmp_path: Path) -> None:
+def test_what_is_wrong_ends_with_2_and_names_the_key(command: Command, env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"callRtcConfig": {"forceTurn": "canary"}}')
-    done = show(env | {"RELAYCALL_CONFIG": str(tmp_path / "a.json")})
+    done = command("config", "show", env=env | {"RELAYCALL_CONFIG": str(tmp_path / "a.json")})
     assert (done.returncode, done.stdout) == (2, "")
     assert "callRtcConfig.forceTurn" in done.stderr
     assert "canary" not in done.stderr
-    done = show(env, "--config", tmp_path / "none.toml")
+    done = command("config", "show", "--config", tmp_path / "none.toml", env=env)
     assert done.returncode == 2
     assert "none.toml does not exist" in done.stderr

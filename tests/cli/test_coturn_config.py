@@ -22,6 +22,7 @@ from relaycall.relays.credentials import TimeLimited
 from relaycall.relays.server import RelayServer
 from relaycall.stun.address import IPV4, IPV6, Address, is_public_unicast
 from tests.certificates import Authority
+from tests.cli.conftest import Command
 from tests.coturn import free_port, listens
 from tests.tools import require_tool
 
@@ -49,11 +50,10 @@ def secret_file(tmp_path: Path) -> Path:
     return path
 
 
-def printed(*arguments: str | Path, given: str = "", env: dict[str, str] | None = None) -> str:
+def printed(*arguments: str | Path) -> str:
+    """By a process of its own."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "relaycall", "coturn-config", *map(str, arguments)],
-        input=given,
-        env=env,
         capture_output=True,
         text=True,
         timeout=30,
@@ -79,14 +79,13 @@ def test_what_it_prints(secret_file: Path) -> None:
     assert not any(line.startswith("denied-peer-ip=::-") for line in lines)
 
 
-def test_the_secret_by_standard_input_and_by_reference() -> None:
-    text = printed(
-        "relay.example.org", "--secret-file", "-", "--cert", "/a.pem", "--key", "/b.pem", given=f"{SECRET}\n"
-    )
+def test_the_secret_by_standard_input_and_by_reference(command: Command) -> None:
+    own = ("coturn-config", "relay.example.org")
+    text = command(*own, "--secret-file", "-", "--cert", "/a.pem", "--key", "/b.pem", given=f"{SECRET}\n").stdout
     assert f"\nstatic-auth-secret={SECRET}\n" in text
     assert "\ncert=/a.pem\npkey=/b.pem\n" in text
     env = {**os.environ, "SECRET_OF_TEST": SECRET}
-    by_reference = printed("relay.example.org", "--secret-ref", "env:SECRET_OF_TEST", env=env)
+    by_reference = command(*own, "--secret-ref", "env:SECRET_OF_TEST", env=env).stdout
     assert f"\nstatic-auth-secret={SECRET}\n" in by_reference
 
 

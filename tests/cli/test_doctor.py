@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from relaycall.cli.doctor import conclusion
 from relaycall.diagnosis import Cause, Finding, Status
 from relaycall.server.turn import Relay
+from tests.cli.conftest import Command
 from tests.waiting import eventually
 
 USER, PASSWORD = "canary-user", "canary-password"
@@ -37,18 +39,26 @@ async def started(env: dict[str, str], *arguments: str) -> asyncio.subprocess.Pr
     )
 
 
-async def doctor(env: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
-    process = await started(env, *arguments)
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert PASSWORD.encode() not in out + err
-    assert USER.encode() not in out + err
-    return process.returncode, out.decode(), err.decode()
+Doctor = Callable[..., Awaitable[tuple[int, str, str]]]
 
 
-async def test_each_line_has_a_status_and_what_is_wrong_a_next_step(env: dict[str, str]) -> None:
+@pytest.fixture
+def doctor(command: Command, env: dict[str, str]) -> Doctor:
+    """In a thread of this process."""
+
+    async def call(*arguments: str) -> tuple[int, str, str]:
+        done = await asyncio.to_thread(command, "doctor", *arguments, env=env)
+        assert PASSWORD not in done.stdout + done.stderr
+        assert USER not in done.stdout + done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return call
+
+
+async def test_each_line_has_a_status_and_what_is_wrong_a_next_step(doctor: Doctor, env: dict[str, str]) -> None:
     async with Relay(host="127.0.0.1", users={USER: PASSWORD}, laboratory=True) as relay:
         env["RELAYCALL_RELAYS"] = relay.uri("udp")
-        code, out, err = await doctor(env)
+        code, out, err = await doctor()
         assert relay.active == 0
     lines = out.splitlines()
     assert code == 0, out
@@ -63,10 +73,10 @@ async def test_each_line_has_a_status_and_what_is_wrong_a_next_step(env: dict[st
     assert f"... {relay.uri('udp')}: ok" in err.splitlines()
 
 
-async def test_json_and_the_exit_code_of_a_broken_relay(env: dict[str, str]) -> None:
+async def test_json_and_the_exit_code_of_a_broken_relay(doctor: Doctor, env: dict[str, str]) -> None:
     async with Relay(host="127.0.0.1", users={"x": "y"}, laboratory=True) as relay:
         env["RELAYCALL_RELAYS"] = relay.uri("udp")
-        code, out, _ = await doctor(env, "--json")
+        code, out, _ = await doctor("--json")
     objects = [json.loads(line) for line in out.splitlines()]
     assert code == 3
     assert objects[-1] == {"event": "conclusion", "cause": "relay", "exit_code": 3}
@@ -76,9 +86,9 @@ async def test_json_and_the_exit_code_of_a_broken_relay(env: dict[str, str]) -> 
     assert broken["next_step"]
 
 
-async def test_a_configuration_that_is_wrong(env: dict[str, str], tmp_path: Path) -> None:
+async def test_a_configuration_that_is_wrong(doctor: Doctor, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"callRtcConfig": {"forceTurn": false}}')
-    code, out, _ = await doctor(env, "--config", str(tmp_path / "a.json"))
+    code, out, _ = await doctor("--config", str(tmp_path / "a.json"))
     assert code == 2
     assert "fail  configuration: The setting callRtcConfig.forceTurn (file " in out
     assert out.endswith("The configuration is wrong.\n")

@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from relaycall.cli import run
 from relaycall.server.turn import Relay
+from tests.cli.conftest import Command
 from tests.waiting import eventually
 
 USER, PASSWORD = "canary-user", "canary-password"
@@ -26,16 +28,21 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-async def called(*arguments: str | Path) -> tuple[int | None, str, str]:
-    """Exit code, output and progress of the command in a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "relaycall", *map(str, arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+Called = Callable[..., Awaitable[tuple[int, str, str]]]
 
 
-async def test_a_table_with_the_best_the_backup_and_what_to_do_about_the_rest(secret: Path) -> None:
+@pytest.fixture
+def called(command: Command) -> Called:
+    """Exit code, output and progress of the command in a thread of this process."""
+
+    async def call(*arguments: str | Path) -> tuple[int, str, str]:
+        done = await asyncio.to_thread(command, *arguments)
+        return done.returncode, done.stdout, done.stderr
+
+    return call
+
+
+async def test_a_table_with_the_best_the_backup_and_what_to_do_about_the_rest(called: Called, secret: Path) -> None:
     async with Relay(users={USER: PASSWORD}, laboratory=True) as one, Relay(users={"x": "y"}, laboratory=True) as other:
         credentials = ("--user", USER, "--credential-file", secret, "--laboratory")
         code, out, err = await called("probe", one.uri("udp"), other.uri("udp"), one.uri("udp"), *credentials)
@@ -58,7 +65,7 @@ async def test_a_table_with_the_best_the_backup_and_what_to_do_about_the_rest(se
     assert USER not in out + err
 
 
-async def test_json(secret: Path) -> None:
+async def test_json(called: Called, secret: Path) -> None:
     async with Relay(users={USER: PASSWORD}, laboratory=True) as one:
         arguments = (one.uri("udp"), one.uri("tcp"), "turn:nowhere.invalid", "--json", "--laboratory")
         code, out, err = await called("probe", *arguments, "--user", USER, "--credential-file", secret)
@@ -76,7 +83,9 @@ async def test_json(secret: Path) -> None:
     assert USER not in out + err
 
 
-async def test_without_a_url_the_configured_relays_are_probed(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_url_the_configured_relays_are_probed(
+    called: Called, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Relay(users={USER: PASSWORD}, laboratory=True) as relay:
         monkeypatch.setenv("RELAYCALL_RELAYS", relay.uri("udp"))
         monkeypatch.setenv("RELAYCALL_USERNAME", USER)

@@ -75,7 +75,7 @@ class Side:
 
     def permit(self, local: Address, remote: Address) -> None:
         """Have our relay let packets from this address through, once it hears of it."""
-        self.network.later(self.network.access, lambda: self.permitted.add((local, remote)))
+        self.network.later(self.network.access, lambda: self.permitted.add((local, remote)), outside=True)
 
     @property
     def selected(self) -> Path | None:
@@ -105,7 +105,7 @@ class Side:
 
     def _speak(self) -> None:
         if self.speaking:
-            self.network.later(PACKET, self._speak)
+            self.network.later(PACKET, self._speak, outside=True)
             if self.network.now >= self.stalled_until:
                 self.sequence += 1
                 self.send_media(self.sequence)
@@ -210,7 +210,7 @@ class Network:
         self.dead: set[Address] = set()
         self.slow: dict[Path, float] = {}
         self.delivered: list[tuple[Side, int, Address, bytes]] = []
-        self._queue: list[tuple[float, int, Callable[[], object]]] = []
+        self._queue: list[tuple[float, int, Callable[[], object], bool]] = []
         self._order = itertools.count()
         self.a = Side(self, "a", controlling[0], "1.1.1.")
         self.b = Side(self, "b", controlling[1], "2.2.2.")
@@ -272,27 +272,39 @@ class Network:
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
-    def later(self, seconds: float, action: Callable[[], object]) -> None:
-        heapq.heappush(self._queue, (self.now + seconds, next(self._order), action))
+    def later(self, seconds: float, action: Callable[[], object], *, outside: bool = False) -> None:
+        """Have it happen in so many seconds. What is `outside` of the agents changes neither of them."""
+        heapq.heappush(self._queue, (self.now + seconds, next(self._order), action, outside))
 
     def run(self, seconds: float, until: Callable[[Network], bool] = lambda _network: False) -> float:
         """Let that much time pass, or stop as soon as `until` holds. Returns the seconds that passed."""
         started, end = self.now, self.now + seconds
         self.pump()
+        timeouts = self._timeouts()
         while not until(self):
             due = self._queue[0][0] if self._queue else float("inf")
-            at = min(due, *(max(side.agent.next_timeout(), side.stalled_until) for side in self.sides))
+            at = min(due, max(timeouts[0], self.a.stalled_until), max(timeouts[1], self.b.stalled_until))
             if at > end:
                 self.now = end
                 break
             self.now = max(self.now, at)
+            unchanged = True
             if due <= self.now:
-                heapq.heappop(self._queue)[2]()
-            for side in self.sides:
-                if side.agent.next_timeout() <= self.now and self.now > side.stalled_until:
+                *_, action, unchanged = heapq.heappop(self._queue)
+                action()
+            if not unchanged:
+                timeouts = self._timeouts()
+            for index, side in enumerate(self.sides):
+                if timeouts[index] <= self.now and self.now > side.stalled_until:
                     side.agent.handle_timeout(self.now)
-            self.pump()
+                    timeouts[index] = side.agent.next_timeout()
+                    unchanged = False
+            if not unchanged:
+                self.pump()
         return self.now - started
+
+    def _timeouts(self) -> list[float]:
+        return [side.agent.next_timeout() for side in self.sides]
 
     def pump(self) -> None:
         """Send what the agents want sent, note what they chose, and check what must always hold."""
@@ -323,7 +335,7 @@ class Network:
     def transmit(self, side: Side, path: Path, data: bytes | int) -> None:
         """A STUN message, or a media packet by its number."""
         if self.random.random() >= self.loss and not self._hole(path):
-            self.later(self.access + self.hop, lambda: self._arrive(self.peer(side), path, data))
+            self.later(self.access + self.hop, lambda: self._arrive(self.peer(side), path, data), outside=True)
 
     def _hole(self, path: Path) -> bool:
         return path in self.blocked or not self.dead.isdisjoint(path)

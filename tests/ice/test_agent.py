@@ -111,7 +111,7 @@ def test_both_ends_agree_on_one_pair(loss: float) -> None:
         if not loss:
             network.run(2)
             moves = network.a.moves(), network.b.moves()
-            network.run(60)
+            network.run(20)
             assert network.agreed
             assert (network.a.moves(), network.b.moves()) == moves
 
@@ -166,7 +166,7 @@ def test_a_renomination_that_is_lost_or_late_converges() -> None:
         network.run(3)
         assert network.agreed
         moves = network.b.moves()
-        network.run(30)
+        network.run(10)
         assert network.agreed
         assert network.b.moves() == moves
 

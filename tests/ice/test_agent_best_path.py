@@ -74,7 +74,7 @@ def test_equal_paths_with_jitter_are_not_swapped() -> None:
         network = Network(seed, rtt=0.05, jitter=0.03)
         network.connect(2, 2)
         moves = network.a.moves()
-        network.run(300)
+        network.run(100)
         assert network.a.moves() == moves
 
 

@@ -315,5 +315,5 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.agent.all_refused <= (not self.agent.pairs)
 
 
-AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAnyOrder = AnyOrder.TestCase

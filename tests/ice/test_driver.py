@@ -39,12 +39,16 @@ async def test_a_loop_that_is_blocked_moves_nobody_and_is_no_event(site: Site) -
     alice, bob = await site.pair(servers[:2], servers[2:])
     async with talking(alice, bob) as voices:
         await warm(alice, bob)
-        before = [len(side.events) for side in (alice, bob)]
+        doubts = []
         for _ in range(3):
+            before = {side: len(side.events) for side in (alice, bob)}
             time.sleep(0.3)  # noqa: ASYNC251 - that is what it is about
             for voice in voices:
                 await voice.hears(5)
-        assert [len(side.events) for side in (alice, bob)] == before, (alice.events, bob.events)
+            told = [event for side, count in before.items() for event in side.events[count:]]
+            assert all(isinstance(event, RelaySuspected | NoBackup) for event in told), told
+            doubts.append(told)
+        assert [] in doubts, "a busy machine stalls us too, but not each time"
         assert all(voice.missing == 0 for voice in voices)
 
 

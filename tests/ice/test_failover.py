@@ -102,7 +102,7 @@ def test_a_failing_path_costs_a_short_gap_and_no_packet(fault: Fault, rtt: float
 def test_media_stays_on_one_path_while_nothing_is_wrong(loss: float) -> None:
     network, _ = call(1, loss=loss)
     before, sent = [side.media_bytes for side in network.sides], [side.sequence for side in network.sides]
-    network.run(120)
+    network.run(40)
     for side, earlier, first in zip(network.sides, before, sent, strict=True):
         assert (side.media_bytes - earlier) / (side.sequence - first) / 108 < 1.02
 
@@ -203,9 +203,13 @@ def test_all_paths_dead_then_one_comes_back() -> None:
 # --- what must not move anybody ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("relays", [1, 2])
 @pytest.mark.parametrize(
-    "loss", [0.1, 0.3, *(pytest.param(loss, marks=pytest.mark.slow) for loss in (0.01, 0.05, 0.2))]
+    ("loss", "relays"),
+    [
+        *((0.1, 2), (0.3, 1)),
+        *(pytest.param(loss, relays, marks=pytest.mark.slow) for loss in (0.01, 0.05, 0.2) for relays in (1, 2)),
+        *(pytest.param(loss, relays, marks=pytest.mark.slow) for loss, relays in ((0.1, 1), (0.3, 2))),
+    ],
 )
 def test_random_loss_moves_nobody(loss: float, relays: int) -> None:
     """Five minutes each here; `python -m tests.benchmarks false_moves` runs thirty hours."""
@@ -342,7 +346,7 @@ def test_checks_cost_less_than_two_hundredths_of_the_call() -> None:
     network, _ = call(1, rtt=0.05)
     network.run(10)
     before = [(side.check_bytes, side.media_bytes) for side in network.sides]
-    network.run(300)
+    network.run(60)
     checks = sum(side.check_bytes - check for side, (check, _) in zip(network.sides, before, strict=True))
     media = sum(side.media_bytes - media for side, (_, media) in zip(network.sides, before, strict=True))
     assert checks / media <= 0.02

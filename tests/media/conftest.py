@@ -19,6 +19,7 @@ def _held() -> tuple[set[object], set[threading.Thread], int]:
 async def no_leaks() -> AsyncIterator[None]:
     """Fails a test that leaves a task, a thread or a descriptor behind."""
     tasks, threads, descriptors = _held()
+    gc.freeze()  # so that collecting what the test made is quick
     yield
     tasks_after, threads_after, descriptors_after = _held()
     assert tasks_after - tasks == set()

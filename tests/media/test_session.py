@@ -218,7 +218,8 @@ async def test_what_is_held_back_at_the_end_is_recorded(tmp_path: Path) -> None:
         received = call.callee.frames_received
         await call.callee.close()
         assert call.callee.frames_heard >= received
-    assert len(read_samples(tmp_path / "heard.wav")) >= 960 * received
+    removed = round(call.callee._playout.removed_ms * 48)  # by a busy machine's delay, brought back
+    assert len(read_samples(tmp_path / "heard.wav")) + removed >= 960 * received
 
 
 async def test_a_callback_that_raises_is_not_called_again(caplog: pytest.LogCaptureFixture) -> None:

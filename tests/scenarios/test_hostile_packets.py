@@ -33,6 +33,8 @@ EACH = 1500  # packets of each kind
 FEW = 250  # the same, where it has to be quick
 BATCH = 25  # packets before the loop gets its turn
 LOOP_GAP_LIMIT = 1.0  # seconds
+# What else grows, as audio does that waits on a busy machine, does not each time; what is kept of each packet does.
+ROUNDS = 4
 
 
 @asynccontextmanager
@@ -133,35 +135,45 @@ async def test_during_the_call(transport: str, each: int) -> None:
         for kind in KINDS.values():  # once round before measuring: caches, free lists
             if kind.streams or transport == "udp":
                 await give(attacker, kind, 20)
-        before, growth = kept(alice), {}
+        before, growth, allowed = kept(alice), {}, 60 + each / 2
         for name, kind in KINDS.items():
             if not kind.streams and transport != "udp":
                 continue
-            gc.collect()
-            dropped_before, lost_before, blocks = dropped(alice), session(alice).stats().lost, sys.getallocatedblocks()
-            await give(attacker, kind, each)
-            await until(lambda: dropped(alice) >= dropped_before + each, what=f"dropping {name}")  # noqa: B023
-            await heard(alice, bob, frames=1)
-            assert session(alice).stats().lost == lost_before, name
-            gc.collect()
-            growth[name] = sys.getallocatedblocks() - blocks
+            for _ in range(ROUNDS):
+                gc.collect()
+                dropped_before, lost_before = dropped(alice), session(alice).stats().lost
+                blocks = sys.getallocatedblocks()
+                await give(attacker, kind, each)
+                await until(lambda: dropped(alice) >= dropped_before + each, what=f"dropping {name}")  # noqa: B023
+                await heard(alice, bob, frames=1)
+                assert session(alice).stats().lost == lost_before, name
+                gc.collect()
+                growth[name] = sys.getallocatedblocks() - blocks
+                if growth[name] < allowed:
+                    break
         most = max(growth, key=lambda name: growth[name])
         print(f"{transport}: {each} packets of each of {len(growth)} kinds; most memory: {growth[most]} blocks, {most}")
-        assert growth[most] < 60 + each / 2, most
+        assert growth[most] < allowed, most
         assert all(after <= before[what] + 2 for what, after in kept(alice).items()), kept(alice)
         await at_full_rate(alice, bob)
 
 
 async def at_full_rate(*calls: AudioCall) -> None:
-    """Fifty frames a second arrive and are heard, at each of them."""
+    """Fifty frames a second arrive and are heard, at each of them: for half a second, within ten."""
     loop = asyncio.get_running_loop()
-    before = {call: (session(call).frames_received, session(call).frames_heard) for call in calls}
-    start = loop.time()
-    await asyncio.sleep(0.5)
-    expected = (loop.time() - start) * 50
-    for call, (received, audible) in before.items():
-        assert session(call).frames_received - received >= 0.9 * expected
-        assert session(call).frames_heard - audible >= 0.9 * expected
+    until = loop.time() + 10
+    while True:
+        before = {call: (session(call).frames_received, session(call).frames_heard) for call in calls}
+        start = loop.time()
+        await asyncio.sleep(0.5)
+        expected = (loop.time() - start) * 50
+        least = min(
+            min(session(call).frames_received - received, session(call).frames_heard - audible)
+            for call, (received, audible) in before.items()
+        )
+        if least >= 0.9 * expected:
+            return
+        assert loop.time() < until, f"{least} of {expected:.0f} frames"
 
 
 @everywhere
@@ -231,7 +243,7 @@ async def test_unsigned_errors_with_the_right_transaction_id(transport: str, cod
         client = allocation._client
         client._refresh_at = asyncio.get_running_loop().time()
         allocation._pump()
-        await until(lambda: refreshed == 1 and not client._transactions._open)
+        await until(lambda: refreshed > 0 and not client._transactions._open)
         attacker._relay._server.receive = receive  # type: ignore[method-assign]
         assert dropped(alice) >= before + EACH
         assert client._refresh_at > asyncio.get_running_loop().time() + 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import ClassVar
@@ -47,9 +48,10 @@ class Hanging(Memory):
 
 
 class Asleep(Memory):
-    """Sleeps where nothing can wake it."""
+    """Says so, and sleeps where nothing can wake it."""
 
     def get_password(self, service: str, username: str) -> str | None:
+        print("asleep", file=sys.stderr, flush=True)
         time.sleep(60)
         return None
 

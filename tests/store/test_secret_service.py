@@ -18,6 +18,7 @@ from tests.store.secret_service import SecretService
 pytestmark = pytest.mark.interop
 
 ROOT = Path(__file__).parents[2]
+ENDS = 20  # seconds: 2 for the keyring, the rest to start Python on a busy machine; what hangs takes 30
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_locked_and_nobody_there_to_unlock_it(service: SecretService) -> None:
     assert done.returncode == 0, done.stderr
     start = time.monotonic()
     done = relaycall(service, "list")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < ENDS
     assert done.returncode == 6
     assert "locked" in done.stderr or "did not answer in time" in done.stderr
     assert "RELAYCALL_VAULT_PASSPHRASE" in done.stderr
@@ -115,7 +116,7 @@ def test_frozen(service: SecretService) -> None:
     daemon.send_signal(signal.SIGSTOP)
     start = time.monotonic()
     done = relaycall(service, "list")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < ENDS
     assert done.returncode == 6
     assert "did not answer in time" in done.stderr
     os.kill(daemon.pid, signal.SIGCONT)

@@ -324,6 +324,7 @@ async def test_several_writers_lose_nothing(path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITING, str(path), name]) for name in ("a", "b", "c")]
     while any(writer.poll() is None for writer in writers):
         await VaultStore(path, PASSPHRASE).names()  # a reader never sees half a file
+        await asyncio.sleep(0.005)
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert len(await VaultStore(path, PASSPHRASE).names()) == 24
 

@@ -174,7 +174,7 @@ def test_random_mutations() -> None:
     assert 1000 < taken < 19_000  # neither all refused at the door nor all harmless
 
 
-@settings(steady, max_examples=300)
+@settings(steady, max_examples=100)
 @given(st.data())
 def test_the_framer_and_the_decoder_together(data: st.DataObject) -> None:
     """A stream with something wrong in it, as a client reads it."""

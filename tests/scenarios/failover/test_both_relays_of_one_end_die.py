@@ -11,7 +11,7 @@ from tests.scenarios.failover.scene import scene
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 
 AWAY = 5.0  # seconds
-RESUMES = 5.0  # seconds after the return
+RESUMES = 8.0  # seconds after the return; a busy machine takes most of them
 
 
 @pytest.mark.parametrize("name", ["alice", "bob"])

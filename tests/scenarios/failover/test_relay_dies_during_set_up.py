@@ -40,11 +40,19 @@ async def test_after_the_records_were_exchanged(tmp_path: Path, how: str, phase:
 
 @pytest.mark.parametrize("how", ["kill", "freeze"])
 async def test_before_it_was_allocated(tmp_path: Path, how: str) -> None:
-    async with scene(tmp_path) as call:
-        relay = call.relays[0]
-        relay.kill() if how == "kill" else relay.freeze()
-        start = time.monotonic()
-        await call.exchange(await call.prepare(alice=(0, 1), bob=(0, 1)))
-        assert time.monotonic() - start < MOST
-        await call.flowing(within=MOST)
-        await call.close()
+    """It takes what it takes with every relay there, on this machine as busy as it is, and not a wait for the dead."""
+    took = []
+    for dies in (False, True):
+        folder = tmp_path / str(dies)
+        folder.mkdir()
+        async with scene(folder) as call:
+            relay = call.relays[0]
+            if dies:
+                relay.kill() if how == "kill" else relay.freeze()
+            start = time.monotonic()
+            await call.exchange(await call.prepare(alice=(0, 1), bob=(0, 1)))
+            took.append(time.monotonic() - start)
+            await call.flowing(within=MOST)
+            await call.close()
+    usual, without = took
+    assert without - usual < MOST
