@@ -119,6 +119,8 @@ SANS_IO = [
     "relaycall.identity.one_time_code",
     "relaycall.identity.pairing",
     "relaycall.identity.prekeys",
+    "relaycall.identity.ratchet_message",
+    "relaycall.identity.ratchet_state",
     "relaycall.identity.safety",
     "relaycall.identity.words",
     "relaycall.relays.keeping",

@@ -32,6 +32,7 @@ from relaycall.identity.contact import (
     prekey_entry,
 )
 from relaycall.identity.keys import PublicIdentity
+from relaycall.identity.ratchet_state import conversation_entry
 from relaycall.redact import Secret
 from relaycall.store import Store
 
@@ -92,6 +93,17 @@ class ContactBook:
             IdentityDamaged: they are a contact whose entry cannot be read, and no stranger.
         """
         return self._find(contact_entry(identity))
+
+    def recognise(self, card: Card) -> Contact | None:
+        """The contact with the keys of this card, or None for a stranger.
+
+        Raises:
+            KeyChanged: the mailbox is that of a contact with other keys.
+            IdentityDamaged: they are a contact whose entry cannot be read.
+        """
+        known = self._find(contact_entry(card.identity))
+        self._check_mailbox(card, known)
+        return known
 
     def presented(self, name: str, identity: PublicIdentity) -> Contact:
         """The contact of this name, who came with these keys.
@@ -161,7 +173,7 @@ class ContactBook:
             return new
 
     async def remove(self, name: str) -> None:
-        """Forget a contact, with their prekey. Raises ContactUnknown, IdentityDamaged: as `get`."""
+        """Forget a contact, with their prekey and sessions. Raises ContactUnknown, IdentityDamaged: as `get`."""
         async with self._lock:
             await self._load()
             contact = self.get(name)
@@ -325,8 +337,8 @@ class ContactBook:
         return contact
 
     async def _forget(self, entry: str) -> None:
-        await self._store.remove(prekey_entry(entry))
-        await self._store.remove(entry)
+        for name in (prekey_entry(entry), conversation_entry(entry), entry):
+            await self._store.remove(name)
         self._known.pop(entry, None)
         self._damaged.discard(entry)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from relaycall.errors import CardRefused, MessageRefused, MessageReplayed
+from relaycall.errors import CardRefused, ConfigError, MessageRefused, MessageReplayed
 from relaycall.identity.contact import Contact
 from relaycall.identity.contacts import ContactBook
 from relaycall.identity.envelope import (
@@ -83,6 +83,8 @@ class Sealer(ABC):
 
         Raises:
             MessageTooLarge: the body does not fit.
+            CardRefused: their agreement key cannot be used.
+            ConfigError: no prekey of theirs is known, and it is no introduction.
             StoreError: the counter cannot be kept.
         """
 
@@ -145,6 +147,8 @@ class EnvelopeSealer(Sealer):
     async def seal(self, to: PublicIdentity, kind: int, body: bytes) -> bytes:
         now = self._clock()
         prekey = await self._prekey(to, now)
+        if prekey is None and kind != INTRODUCTION and not self._carried:  # it could be opened for as long as they live
+            raise ConfigError("There is no prekey of theirs to seal to.", "Send them an introduction first.")
         key = to_identity(to) if prekey is None else RecipientKey(prekey.id, prekey.hpke_key())
         contact = self._contacts.find(to)
         attached = b"" if self._carried else self._attachment()
@@ -171,7 +175,8 @@ class EnvelopeSealer(Sealer):
             raise MessageRefused("it is our own")
         prekey = self._check_prekey(message, now)
         contact = self._contacts.find(message.sender)
-        if prekey:  # first, so that nothing can fail once the message is accepted
+        last = max(0 if contact is None else contact.received, self._received_from_stranger(message.sender))
+        if prekey and message.counter > last:  # first, so that nothing can fail once the message is accepted
             if contact is None:
                 self._stranger(message.sender).prekey = prekey
             else:
@@ -190,13 +195,12 @@ class EnvelopeSealer(Sealer):
 
     async def _accept(self, message: Message, contact: Contact | None) -> bytes:
         """The body of a message that is signed and fresh, once it is certain that it never comes again."""
+        if message.counter <= self._received_from_stranger(message.sender):
+            raise MessageReplayed
         if contact is not None:
             await self._contacts.accept_received(contact, message.counter)
         else:
-            stranger = self._stranger(message.sender)
-            if message.counter <= stranger.received:
-                raise MessageReplayed
-            stranger.received = message.counter
+            self._stranger(message.sender).received = message.counter
         return message.body
 
     # --- keys and counters --------------------------------------------------------------------------------------------
@@ -217,10 +221,9 @@ class EnvelopeSealer(Sealer):
 
     async def _prekey(self, of: PublicIdentity, now: float) -> PublicPrekey | None:
         contact = self._contacts.find(of)
-        if contact is not None:
-            kept = await self._contacts.prekey(contact)
-        else:
-            kept = self._strangers[of].prekey if of in self._strangers else None
+        kept = None if contact is None else await self._contacts.prekey(contact)
+        if not kept and of in self._strangers:  # who is a contact by now brought it as a stranger
+            kept = self._strangers[of].prekey
         try:
             return SignedPrekey.decode(kept).verify(of, now) if kept else None
         except CardRefused:  # too old by now, mostly
@@ -242,6 +245,10 @@ class EnvelopeSealer(Sealer):
         stranger = self._stranger(to)
         stranger.sent = max(stranger.sent + 1, int(now * 1_000_000))
         return stranger.sent
+
+    def _received_from_stranger(self, identity: PublicIdentity) -> int:
+        """The last counter of somebody while they were none of our contacts, which they may be by now."""
+        return self._strangers[identity].received if identity in self._strangers else 0
 
     def _stranger(self, identity: PublicIdentity) -> _Stranger:
         found = self._strangers.setdefault(identity, _Stranger())

@@ -24,6 +24,7 @@ from relaycall.identity.contact import (
     prekey_entry,
 )
 from relaycall.identity.contacts import MAX_PREKEY, ContactBook
+from relaycall.identity.ratchet_state import conversation_entry
 from relaycall.redact import Secret
 from relaycall.store import vault
 from relaycall.store.vault import VaultStore
@@ -254,7 +255,7 @@ async def test_a_crash_at_each_step_of_a_change(clock: float) -> None:
         old = await book.add(card("bob"), NOW)
         await book.keep_prekey(old, b"old prekey")
         store.dies_after(steps)
-        with pytest.raises(StoreError) if steps < 3 else contextlib.nullcontext():
+        with pytest.raises(StoreError) if steps < 4 else contextlib.nullcontext():
             await book.accept_change("Bob", card("bob 2"), clock)
         store.revive()
         again = await book_of(store)
@@ -372,6 +373,16 @@ async def test_a_damaged_prekey_is_none(store: MemoryStore) -> None:
     assert await book.prekey(bob) is None
     await book.keep_prekey(bob, b"new")
     assert await book.prekey(bob) == b"new"
+
+
+async def test_who_is_removed_leaves_nothing_in_the_store(store: MemoryStore) -> None:
+    """Not the entry, not the prekey, and no session of a double ratchet."""
+    book = await book_of(store)
+    bob = await book.add(card("bob"), NOW)
+    await book.keep_prekey(bob, b"prekey")
+    await store.set(conversation_entry(bob.entry), Secret("session"))
+    await book.remove("Bob")
+    assert store.kept == {}
 
 
 # --- a real vault -----------------------------------------------------------------------------------------------------
