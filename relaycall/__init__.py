@@ -14,6 +14,7 @@ from relaycall.errors import *  # noqa: F403
 if TYPE_CHECKING:
     from relaycall.call.audio_call import AudioCall
     from relaycall.call.call import Call
+    from relaycall.call.description import DescriptionRecord, check_description, describe_answer, describe_offer
     from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged
     from relaycall.call.line import Party
     from relaycall.call.phone import Phone
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from relaycall.identity.contacts import ContactBook
     from relaycall.identity.keys import PublicIdentity
     from relaycall.identity.own import OwnKeys, change_own, create_own, load_own, rotate_identity
+    from relaycall.identity.ratchet import RatchetSealer
     from relaycall.identity.safety import SafetyNumber, safety_number
+    from relaycall.identity.sealer import EnvelopeSealer, Opened, Sealer
     from relaycall.media.audio import AudioSink, AudioSource, SilenceSource, ToneSource
     from relaycall.media.files import FileSink, FileSource
     from relaycall.media.session import AudioSession, AudioStats
@@ -80,9 +83,11 @@ __all__ = [
     "ConnectionEvent",
     "Contact",
     "ContactBook",
+    "DescriptionRecord",
     "EndReason",
     "Ended",
     "EndpointSettings",
+    "EnvelopeSealer",
     "FileSink",
     "FileSource",
     "HeardTrack",
@@ -90,6 +95,7 @@ __all__ = [
     "ManualTransport",
     "MemoryStore",
     "NoBackup",
+    "Opened",
     "OwnKeys",
     "Party",
     "PathLost",
@@ -104,6 +110,7 @@ __all__ = [
     "ProbeResult",
     "PublicIdentity",
     "Ranking",
+    "RatchetSealer",
     "Received",
     "Relay",
     "RelayChanged",
@@ -116,6 +123,7 @@ __all__ = [
     "Rendezvous",
     "Ring",
     "SafetyNumber",
+    "Sealer",
     "Secret",
     "Selection",
     "Settings",
@@ -131,9 +139,12 @@ __all__ = [
     "card_from_text",
     "card_to_text",
     "change_own",
+    "check_description",
     "check_relay_only",
     "create_own",
     "decode_record",
+    "describe_answer",
+    "describe_offer",
     "encode_record",
     "find_relays",
     "load_own",
@@ -150,6 +161,9 @@ __all__ = [
 __all__ += errors.__all__
 
 _HOMES = {
+    "relaycall.call.description": ["DescriptionRecord", "check_description", "describe_answer", "describe_offer"],
+    "relaycall.identity.sealer": ["EnvelopeSealer", "Opened", "Sealer"],
+    "relaycall.identity.ratchet": ["RatchetSealer"],
     "relaycall.identity.code_exchange": ["offer_code", "use_code"],
     "relaycall.signaling.rendezvous": ["Rendezvous"],
     "relaycall.signaling.carried": ["ManualText"],

@@ -2,7 +2,7 @@
 
 `RelayPeerConnection` is aiortc's `RTCPeerConnection` with our connection in the place of aioice's: several relays at
 once, a warm backup, errors instead of silence. Its descriptions show no address but the relays', and neither may those
-it is given.
+it is given. Whoever carries the descriptions can be kept from changing them: each side signs a record of its own.
 """
 
 from __future__ import annotations
@@ -25,10 +25,22 @@ from aiortc import (
 from aiortc.exceptions import InvalidStateError
 from aiortc.sdp import candidate_to_sdp
 
+from relaycall.call.description import (
+    SESSION_SIZE,
+    DescriptionRecord,
+    check_description,
+    describe_answer,
+    describe_offer,
+    encode_description,
+    read_description,
+)
+from relaycall.call.messages import Kind
 from relaycall.errors import CallClosed, ConfigError, NoRelay, RelaycallError, SdpRefused
 from relaycall.ice.candidate import MAX_CANDIDATES
 from relaycall.ice.connection import Connection
 from relaycall.ice.events import ConnectionEvent
+from relaycall.identity.keys import PublicIdentity
+from relaycall.identity.sealer import Sealer
 from relaycall.relays.server import RelayServer
 from relaycall.sdp import check_candidate, check_relay_only, incoming, outgoing
 
@@ -122,6 +134,9 @@ class RelayPeerConnection(RTCPeerConnection):
         self._first: tuple[str, int] | None = None
         self._session = secrets.randbits(62)
         self._version = 0
+        self._signing = False
+        self._signed_session = b""
+        self._signed_offer: DescriptionRecord | None = None  # the peer's
         self._closing: asyncio.Task[None] | None = None
         # aioice is given no server, so that it has no candidate even if ours should not come into its place.
         super().__init__(
@@ -182,15 +197,24 @@ class RelayPeerConnection(RTCPeerConnection):
         if not self._ice.local_candidates:
             raise self._ice.error or NoRelay()
         self._version += 1
+        self._signed_session = secrets.token_bytes(SESSION_SIZE)
         await super().setLocalDescription(sessionDescription)
 
-    async def setRemoteDescription(self, sessionDescription: RTCSessionDescription) -> None:  # noqa: N802, N803
-        """Set the peer's description, if it shows no address but a relay's.
+    async def setRemoteDescription(  # noqa: N802
+        self,
+        sessionDescription: RTCSessionDescription,  # noqa: N803
+        record: DescriptionRecord | None = None,
+    ) -> None:
+        """Set the peer's description, if it shows no address but a relay's, and is the one that was signed.
+
+        Args:
+            record: what the peer has signed. Once a record was given or made here, each description needs one.
 
         Raises:
-            SdpRefused: it does, breaks another rule, or cannot be understood.
+            SdpRefused: it does, differs from the record, breaks another rule, or cannot be understood.
         """
         check_relay_only(sessionDescription.sdp, laboratory=self._laboratory)
+        self._check_record(sessionDescription, record)
         found = incoming(sessionDescription.sdp)
         try:
             await super().setRemoteDescription(RTCSessionDescription(found.sdp, sessionDescription.type))
@@ -199,6 +223,8 @@ class RelayPeerConnection(RTCPeerConnection):
         except Exception as error:  # its parser raises anything
             raise SdpRefused(f"aiortc does not understand it ({type(error).__name__})") from None
         self._first = found.mid, found.place
+        if sessionDescription.type == "offer":
+            self._signed_offer = record
 
     async def addIceCandidate(self, candidate: RTCIceCandidate | None) -> None:  # noqa: N802
         """Add a relay candidate of the peer's, after its description.
@@ -219,6 +245,63 @@ class RelayPeerConnection(RTCPeerConnection):
             return
         if len(self._ice.remote_candidates) < MAX_CANDIDATES:
             await self._dtls.transport.addRemoteCandidate(candidate)
+
+    # --- signed descriptions ------------------------------------------------------------------------------------------
+
+    def describe(self) -> DescriptionRecord:
+        """The record of our local description, for the peer. From now on each of the peer's needs one too.
+
+        Raises:
+            ConfigError: there is no local description, or it answers an offer that came without a record.
+            SdpRefused: it holds more than a record can.
+        """
+        local = self.localDescription
+        if local is None:
+            raise ConfigError("There is no description to sign.", "Set the local description first.")
+        if local.type == "offer":
+            record = describe_offer(local.sdp, self._signed_session)
+        elif self._signed_offer is None:
+            raise ConfigError("The offer came without a record.", "Sign the answer to a signed offer only.")
+        else:
+            record = describe_answer(local.sdp, self._signed_offer)
+        self._signing = True
+        return record
+
+    async def sealed_description(self, sealer: Sealer, to: PublicIdentity) -> bytes:
+        """The record of our local description in an envelope of 4096 bytes. Raises as `describe` and `Sealer.seal`.
+
+        Args:
+            to: the peer, of whom the sealer has to know a prekey, unless people carry the envelopes.
+        """
+        return await sealer.seal(to, Kind.DESCRIPTION, encode_description(self.describe()))
+
+    async def accept_sealed(
+        self, description: RTCSessionDescription, envelope: bytes, sealer: Sealer, sender: PublicIdentity
+    ) -> None:
+        """Set the peer's description, if it is the one whose record is in the envelope.
+
+        Args:
+            description, envelope: from anybody. An envelope can be opened once.
+            sender: the peer.
+
+        Raises:
+            SdpRefused: as `setRemoteDescription`; nothing was set.
+            MessageRefused, IdentityDamaged, StoreError: as `Sealer.open`, or it is not the peer's record.
+        """
+        opened = await sealer.open(envelope)
+        await self.setRemoteDescription(description, read_description(opened, sender))
+
+    def _check_record(self, description: RTCSessionDescription, record: DescriptionRecord | None) -> None:
+        """Before aiortc sees the description."""
+        if record is None:
+            if self._signing:
+                raise SdpRefused("it came without a signed record")
+            return
+        self._signing = True
+        local = self.localDescription
+        awaited = local is not None and local.type == "offer" and record.type == "answer"
+        offer = describe_offer(local.sdp, self._signed_session) if awaited else None
+        check_description(record, description.sdp, description.type, offer)
 
     async def close(self) -> None:
         """Close, within two seconds whatever the relays and the peer do. May be called twice."""

@@ -38,6 +38,7 @@ _COLONS = re.compile(r"[0-9A-Fa-f:.]+")
 _LOCAL_NAME = re.compile(r"\.local\b", re.IGNORECASE)
 
 _ROLES = {"actpass", "active", "passive"}
+_SHA256 = "a=fingerprint:sha-256 "
 _NOWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what stands where no address is told
 _NEUTRAL_ORIGINS = _NOWHERE | {"127.0.0.1", "::1"}  # Chromium's
 ABS_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
@@ -60,7 +61,7 @@ def check_relay_only(sdp: str, relays_addresses: Collection[str] | None = None, 
         ConfigError: `relays_addresses` holds something else than IP literals.
     """
     allowed = None if relays_addresses is None else {_relay_address(text) for text in relays_addresses}
-    lines = _lines(sdp)
+    lines = strict_lines(sdp)
     candidates = [line for line in lines if line.lower().startswith("a=candidate")]
     if len(candidates) > MAX_CANDIDATE_LINES:
         raise SdpRefused(f"it has more than {MAX_CANDIDATE_LINES} candidates")
@@ -108,14 +109,15 @@ def outgoing(sdp: str, session: int, version: int) -> str:
     """Our own description as it is to be sent.
 
     The o= line is aiortc's clock otherwise. Header extensions tell how loud sound is, and an end of candidates would
-    keep later relays out.
+    keep later relays out. Of the certificate's fingerprints the one that all know stays (RFC 8122, section 5).
 
     Args:
         sdp: as aiortc makes it.
         session, version: for the o= line (RFC 8866, section 5.2).
     """
     origin = f"o=- {session} {version} IN IP4 0.0.0.0"
-    return _text([origin if line.startswith("o=") else line for line in _without_extras(sdp.splitlines())])
+    lines = [origin if line.startswith("o=") else line for line in _without_extras(sdp.splitlines())]
+    return _text([line for line in lines if not line.startswith("a=fingerprint:") or line.startswith(_SHA256)])
 
 
 class Incoming(NamedTuple):
@@ -138,8 +140,8 @@ def incoming(sdp: str) -> Incoming:
         SdpRefused: it has no ICE credentials, no fingerprint, no DTLS role, sections that are not bundled, or neither
             candidates nor the promise to send some later (RFC 8840).
     """
-    lines = list(_without_extras(_lines(sdp)))
-    session, *sections = _sections(lines)
+    lines = list(_without_extras(strict_lines(sdp)))
+    session, *sections = split_sections(lines)
     if not any(line.startswith("a=fingerprint:") for line in lines):
         raise SdpRefused("it has no certificate fingerprint")
     bundle = next((line.split()[1:] for line in session if line.startswith("a=group:BUNDLE")), [])
@@ -169,7 +171,12 @@ def incoming(sdp: str) -> Incoming:
 # --- checking ---------------------------------------------------------------------------------------------------------
 
 
-def _lines(sdp: object) -> list[str]:
+def strict_lines(sdp: object) -> list[str]:
+    """The lines of a description, on which all parsers agree.
+
+    Raises:
+        SdpRefused: it is no text, made of anything but SDP's lines in printable ASCII, or too large.
+    """
     if not isinstance(sdp, str):  # signaling may bring anything
         raise SdpRefused("it is no text")
     if len(sdp) > MAX_SIZE:
@@ -179,7 +186,7 @@ def _lines(sdp: object) -> list[str]:
     lines = sdp.splitlines()
     if len(lines) > MAX_LINES:
         raise SdpRefused(f"it has more than {MAX_LINES} lines")
-    _, *sections = _sections(lines)
+    _, *sections = split_sections(lines)
     if len(sections) > MAX_SECTIONS:
         raise SdpRefused(f"it has more than {MAX_SECTIONS} media sections")
     if any(sum(line.startswith("a=rtpmap") for line in section) > MAX_FORMATS for section in sections):
@@ -253,7 +260,7 @@ def _without_extras(lines: list[str]) -> Iterator[str]:
         yield line
 
 
-def _sections(lines: list[str]) -> list[list[str]]:
+def split_sections(lines: list[str]) -> list[list[str]]:
     """The session's lines, then each media section's."""
     found: list[list[str]] = [[]]
     for line in lines:
