@@ -11,11 +11,16 @@ from importlib.metadata import version
 
 import click
 
+from relaycall.cli.answer import answer
+from relaycall.cli.call import call_command
+from relaycall.cli.completion import completion
 from relaycall.cli.config import config
+from relaycall.cli.contacts import contacts
 from relaycall.cli.coturn_config import coturn_config
 from relaycall.cli.credentials import credentials
 from relaycall.cli.demo import demo
 from relaycall.cli.doctor import doctor
+from relaycall.cli.keys import keys
 from relaycall.cli.probe import probe_command
 from relaycall.cli.serve import serve
 from relaycall.errors import RelaycallError
@@ -31,11 +36,16 @@ def cli(verbose: bool) -> None:
     )
 
 
+cli.add_command(answer)
+cli.add_command(call_command)
+cli.add_command(completion)
 cli.add_command(config)
+cli.add_command(contacts)
 cli.add_command(coturn_config)
 cli.add_command(credentials)
 cli.add_command(demo)
 cli.add_command(doctor)
+cli.add_command(keys)
 cli.add_command(probe_command)
 cli.add_command(serve)
 

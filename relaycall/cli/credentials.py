@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from relaycall.cli.asking import ask_secret, check_terminal, open_asking
 from relaycall.errors import ConfigError, SecretMissing
 from relaycall.redact import Secret
 from relaycall.relays.credentials import TimeLimited
-from relaycall.store import Store, open_store, resolve_secret
+from relaycall.store import Store, resolve_secret
 from relaycall.store.base import check_name
 from relaycall.store.login import StoredLogin, decode_login, encode_login
-from relaycall.store.opening import PASSPHRASE
 from relaycall.store.references import read_secret_file
 from relaycall.store.vault import VaultStore
 
@@ -50,13 +49,13 @@ def set_(name: str, username: str | None, alone: bool, password_file: Path | Non
     if alone and username is not None:
         raise ConfigError("--secret keeps a secret without a user name.", "Leave out --username.")
     if password_file is None:
-        _on_terminal("--password-file")
+        check_terminal("--password-file")
     if username is None and not alone:
-        _on_terminal("--username or --secret")
-    store = asyncio.run(_open())  # before anybody types in vain
+        check_terminal("--username or --secret")
+    store = asyncio.run(open_asking())  # before anybody types in vain
     if username is None and not alone:
         username = click.prompt("User name", err=True)
-    password = _read(password_file) if password_file else _ask("Secret" if alone else "Password", twice=True)
+    password = _read(password_file) if password_file else ask_secret("Secret" if alone else "Password", twice=True)
     asyncio.run(store.set(name, encode_login(StoredLogin(username, password))))
     click.echo(f"Kept under the name {name} in {_place(store)}.", err=True)
 
@@ -67,7 +66,7 @@ def list_(as_json: bool) -> None:
     """Show the names and what kind each is; never a user name, password or secret."""
 
     async def look() -> tuple[Store, dict[str, str]]:
-        store = await _open()
+        store = await open_asking()
         found = {}
         for name in await store.names():
             if "/" not in name:
@@ -98,7 +97,7 @@ def remove(name: str) -> None:
     check_name(_own(name))
 
     async def forget() -> bool:
-        return await (await _open()).remove(name)
+        return await (await open_asking()).remove(name)
 
     if not asyncio.run(forget()):
         raise SecretMissing(f"Nothing is kept under the name {name}.")
@@ -138,28 +137,8 @@ def mint(secret_file: Path | None, secret_ref: str | None, ttl: str, as_json: bo
 
 
 async def _resolve(reference: str) -> Secret:
-    store = await _open() if reference.startswith("keyring:") else None
+    store = await open_asking() if reference.startswith("keyring:") else None
     return await resolve_secret(reference, store=store)
-
-
-async def _open() -> Store:
-    """The store; the passphrase of a vault is asked for where there is a person to ask."""
-    return await open_store(ask=_passphrase if sys.stdin.isatty() else None)
-
-
-def _passphrase(path: Path) -> Secret:
-    click.echo(f"There is no keyring here; {PASSPHRASE} is not set. The vault is {path}.", err=True)
-    return _ask("Passphrase of the vault" if path.exists() else "Passphrase of the new vault", twice=not path.exists())
-
-
-def _ask(prompt: str, *, twice: bool) -> Secret:
-    return Secret(click.prompt(prompt, hide_input=True, confirmation_prompt=twice, err=True))
-
-
-def _on_terminal(instead: str) -> None:
-    """Raises ConfigError, naming what to give instead, where there is nobody to ask."""
-    if not sys.stdin.isatty():
-        raise ConfigError("There is no terminal to ask on.", f"Give {instead}.")
 
 
 def _own(name: str) -> str:

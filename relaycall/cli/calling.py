@@ -1,0 +1,202 @@
+"""What `call` and `answer` have in common: their options, the relays, the phone, the sound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from relaycall.call.phone import CARRIED, Phone
+from relaycall.cli.asking import check_terminal
+from relaycall.cli.carrying import Carrier
+from relaycall.cli.config import config_option
+from relaycall.cli.demo import given_relays
+from relaycall.cli.keyboard import Keyboard
+from relaycall.cli.remote_text import shown
+from relaycall.cli.screen import Screen
+from relaycall.config import Settings
+from relaycall.errors import ConfigError, KeyChanged, RelaycallError
+from relaycall.identity.contact import Strangers
+from relaycall.identity.own import load_own
+from relaycall.media.audio import AudioSource, SilenceSource, ToneSource
+from relaycall.media.files import FileSink, FileSource
+from relaycall.relays.configured import configured_relays
+from relaycall.relays.pool import PoolEvent
+from relaycall.relays.server import RelayServer
+from relaycall.signaling.base import SignalingState
+from relaycall.signaling.manual import ManualTransport
+from relaycall.store import Store
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_path = click.Path(path_type=Path)
+_OPTIONS = [
+    click.option("--manual", is_flag=True, help="Without a signaling server: people carry two texts."),
+    click.option("--text-out", type=_path, help="With --manual: write our text to this file."),
+    click.option("--text-in", type=_path, help="With --manual: take their text from this file, once it is there."),
+    click.option("--qr", is_flag=True, help="Show texts as QR codes, too."),
+    click.option(
+        "--audio",
+        default="silence",
+        show_default=True,
+        metavar="FILE|tone|silence",
+        help="What to send. A file is played once, and silence follows.",
+    ),
+    click.option("--record", type=_path, help="Record what is heard: .wav, .ogg or .opus."),
+    click.option("--seconds", type=click.FloatRange(0.1, 86400), help="Hang up this long after connecting."),
+    click.option("--signaling", metavar="URL", help="Have our mailbox on this server from now on."),
+    click.option(
+        "--relay", "relays", multiple=True, metavar="URL", help="Use this relay, and not the configured ones."
+    ),
+    click.option("--user", "users", multiple=True, help="User name for the --relay at the same place."),
+    click.option(
+        "--credential-file",
+        "credentials",
+        multiple=True,
+        type=_path,
+        help="File with the password for the --relay at the same place.",
+    ),
+    config_option,
+    click.option("--protect", is_flag=True, help="Send the audio over two paths all the time."),
+    click.option("--laboratory", is_flag=True, help="Allow relays on private addresses, and servers without TLS."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line."),
+]
+
+
+def calling_options(command: F) -> F:
+    """Adds the options; the command gets them as `Options`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was given, by the options' names."""
+
+    manual: bool
+    text_out: Path | None
+    text_in: Path | None
+    qr: bool
+    audio: str
+    record: Path | None
+    seconds: float | None
+    signaling: str | None
+    relays: tuple[str, ...]
+    users: tuple[str, ...]
+    credentials: tuple[Path, ...]
+    config_file: Path | None
+    protect: bool
+    laboratory: bool
+    as_json: bool
+
+    def check(self) -> None:
+        """Raises ConfigError, MediaError for what is wrong, before anything is opened."""
+        if not self.manual and (self.text_out or self.text_in):
+            raise ConfigError("Texts are carried by hand with --manual only.", "Add it, or leave out the files.")
+        if self.manual and self.signaling is not None:
+            raise ConfigError("There is no server with --manual.", "Leave out --signaling.")
+        if self.manual and self.text_in is None:
+            check_terminal("--text-in")
+        self.source().close()
+
+    def source(self) -> AudioSource:
+        """What to send, from its beginning. Raises MediaError."""
+        if self.audio == "silence":
+            return SilenceSource()
+        return ToneSource() if self.audio == "tone" else FileSource(self.audio)
+
+    def sink(self, number: int) -> FileSink | None:
+        """Where to record the call of this number, from 1: the later ones beside the first. Raises MediaError."""
+        if self.record is None:
+            return None
+        path = self.record if number == 1 else self.record.with_stem(f"{self.record.stem}-{number}")
+        return FileSink(path)
+
+    async def phone(self, store: Store, now: float, *, prewarm: bool, strangers: Strangers = Strangers.CODE) -> Phone:
+        """A phone as it is configured, to be opened.
+
+        Args:
+            now: seconds since 1970.
+
+        Raises:
+            ConfigError: there is no relay, or something is not usable.
+            IdentityMissing, IdentityDamaged, StoreError: our keys cannot be had.
+        """
+        own = await load_own(store, now)
+        given: list[RelayServer] = given_relays(self.relays, self.users, self.credentials)
+        laboratory = self.laboratory
+        if not given:
+            settings = Settings.load(file=self.config_file, laboratory=self.laboratory or None)
+            given, laboratory = await configured_relays(settings, store=store), settings.laboratory
+        if not given:
+            raise ConfigError("No relay is given, and none is configured.", "Give --relay, or configure one.")
+        return Phone(
+            signaling=CARRIED if self.manual else self.signaling or own.signaling,
+            relays=given,
+            store=store,
+            strangers=strangers,
+            prewarm=prewarm,
+            protect=self.protect,
+            laboratory=laboratory,
+        )
+
+    def carrier(self, phone: Phone, screen: Screen, keyboard: Keyboard, *, answered: bool) -> Carrier:
+        """What carries the texts of a phone without a server."""
+        transport = phone.signaling
+        assert isinstance(transport, ManualTransport), "that is what manual: opens"
+        carrier = Carrier(
+            transport,
+            screen,
+            keyboard,
+            text_out=self.text_out,
+            text_in=self.text_in,
+            qr=self.qr,
+            answered=answered,
+        )
+        phone.on("refused", lambda _: carrier.listen())  # it was a text, and not the right one
+        return carrier
+
+
+class News:
+    """Tells what happens to a phone beside its calls: each kind of refusal once in ten seconds, for they may be many.
+
+    Args:
+        phone: open.
+        now: gives the seconds of a clock that never goes back.
+    """
+
+    EVERY = 10.0
+
+    def __init__(self, phone: Phone, screen: Screen, now: Callable[[], float]) -> None:
+        self._screen = screen
+        self._now = now
+        self._told: dict[str, float] = {}
+        self._lost = False
+        phone.on("refused", self._refused)
+        phone.on("signaling", self._signaling)
+        phone.on("relays", self._relays)
+
+    def _refused(self, error: RelaycallError) -> None:
+        if self._now() - self._told.get(error.code, float("-inf")) < self.EVERY:
+            return
+        self._told[error.code] = self._now()
+        text = shown(error.sentence)[1:-1]
+        step = f" {error.next_step}" if isinstance(error, KeyChanged) else ""
+        self._screen.say("refused", text + step, code=error.code, sentence=error.sentence, next_step=error.next_step)
+
+    def _signaling(self, state: SignalingState) -> None:
+        lost = state is SignalingState.RECONNECTING
+        if lost != self._lost and state is not SignalingState.CLOSED:
+            self._lost = lost
+            text = "The signaling server is lost; trying again." if lost else "The signaling server is back."
+            self._screen.say("signaling", text, state=str(state))
+
+    def _relays(self, event: PoolEvent) -> None:
+        if event.error is not None:
+            self._screen.say(
+                "relay", event.error.sentence, relay=event.relay, code=event.error.code, sentence=event.error.sentence
+            )
