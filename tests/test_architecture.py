@@ -97,7 +97,12 @@ IMPORTERS = {
     "yaml": ["relaycall.config"],
 }
 # Those that are installed under another name.
-INSTALLED_AS = {"dns": "dnspython", "doubleratchet": "DoubleRatchet", "yaml": "PyYAML"}
+INSTALLED_AS = {
+    "dns": "dnspython",
+    "doubleratchet": "DoubleRatchet",
+    "pytest_asyncio": "pytest-asyncio",
+    "yaml": "PyYAML",
+}
 # Development dependencies that are run, or loaded by pytest, and not imported.
 TOOLS = {"furo", "mypy", "myst-parser", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff", "sphinx"}
 DEVELOPMENT = {"dev", "docs"}  # extras that the library does not import

@@ -142,7 +142,7 @@ class Settings:
         return cls(**values, sources=MappingProxyType({name: one.source for name, one in found.items()}))
 
     def shown(self) -> list[ShownSetting]:
-        """Everything with where it came from: secrets and user names as ***, references as they stand."""
+        """Everything with where it came from: secrets and user names as `***`, references as they stand."""
         return [
             ShownSetting(key, value, self.sources.get(name, "default"))
             for name in TYPES
