@@ -124,6 +124,7 @@ class RtpTransport:
 
     Attributes:
         on_control: called with the 80 bytes of each new control packet, within `receive`. What it raises is counted.
+        begun: an event, set when the first audio packet of the peer has come.
         arrivals: the latest audio packets, for reports on gaps.
 
     Raises:
@@ -138,6 +139,7 @@ class RtpTransport:
             raise ConfigError(f"The payload type {CONTROL_PAYLOAD_TYPE} is taken by control packets.")
         self.counters = TransportCounters()
         self.on_control: Callable[[bytes], None] | None = None
+        self.begun = asyncio.Event()
         self.arrivals = ArrivalLog()
         self.state = "new"  # then "connected", then "closed": aiortc's words
         self._path = path
@@ -207,6 +209,8 @@ class RtpTransport:
             return True
         if not self._within_budget():
             return True
+        if not counters.audio_received:
+            self.begun.set()
         counters.audio_received += 1
         if size not in counters.received_sizes and len(counters.received_sizes) < MAX_SIZES:
             counters.received_sizes.add(size)

@@ -60,7 +60,10 @@ class Target:
         phone = self.bob.phone
         received = Received(b"", envelope, duplicate=False)
         started = time.perf_counter()
-        await phone._take(phone.signaling, received)
+        desk, board = phone._desk, phone._board
+        assert desk is not None
+        assert board is not None
+        await phone._take(desk, board, received)
         self.times.append(time.perf_counter() - started)
         await asyncio.sleep(0)
         assert not self.complaints.found, self.complaints.found[0]
