@@ -216,6 +216,16 @@ class AudioCall:
             self.connection.protect(True)
             self._in_band.update(protect=True)
 
+    async def heard(self) -> None:
+        """Wait until the peer's first packet of sound has come: a path may be there and the keys not be the same.
+
+        Raises:
+            CallClosed: `connect` has not returned yet.
+        """
+        if self.session is None:
+            raise CallClosed
+        await self.session.transport.begun.wait()
+
     @property
     def muted(self) -> bool:
         """Whether encoded silence is sent instead of the source. Set at any time while connected; the peer is told."""
@@ -309,10 +319,10 @@ class AudioCall:
                 closing = asyncio.ensure_future(self.session.close())
                 await asyncio.wait([closing], timeout=SESSION_CLOSE_TIMEOUT)
             else:
-                with contextlib.suppress(Exception):  # a source may be anybody's
-                    self._source.close()
-                if self._sink is not None:
-                    self._sink.close()
+                for end in (self._source, self._sink):
+                    if end is not None:
+                        with contextlib.suppress(Exception):  # they may be anybody's
+                            end.close()
         finally:
             if self._owns_pool:
                 await self._pool.close()  # first, or it would still lend

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pyee.asyncio import AsyncIOEventEmitter
@@ -20,6 +20,7 @@ from relaycall.call.audio_call import AudioCall
 from relaycall.call.events import CallEvent, Ended
 from relaycall.call.line import Line, Party
 from relaycall.call.messages import Kind, is_tag, offer_body, tag
+from relaycall.call.sound import Sound, close_both
 from relaycall.call.state import CallMachine, CallState, Do, EndReason, Input
 from relaycall.errors import CallClosed, HandshakeRefused, RelaycallError, SignalingError
 from relaycall.ice.events import PeerHeard, PeerUnheard
@@ -27,7 +28,6 @@ from relaycall.identity.handshake import NONCE_SIZE, CalleeHandshake, CallerHand
 from relaycall.identity.keys import KEY_SIZE
 from relaycall.identity.safety import spoken_check
 from relaycall.media.audio import AudioSink, AudioSource
-from relaycall.relays.pool import RelayPool
 
 logger = logging.getLogger(__name__)
 
@@ -44,30 +44,36 @@ _SIMPLE = {
 _HEARD = {Kind.RINGING: Input.RINGS, Kind.DECLINED: Input.DECLINED, Kind.BUSY: Input.BUSY}
 
 
-class Call(AsyncIOEventEmitter):
+class Emitter(AsyncIOEventEmitter):
+    """Emits events. What a handler raises is logged, and told to nobody."""
+
+    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
+        if event == "error":  # a handler raised args[0]
+            logger.error("an event handler failed", exc_info=args[0])
+            return True
+        return super().emit(event, *args, **kwargs)
+
+
+class Call(Emitter):
     """A call, from its first ring to its end. `Phone.call` and `Ring.accept` give it.
 
     Events, for `@call.on(name)`: "state" with the new `CallState`; "relay_changed", "peer_changed" and the other events
-    of the path, by their class in snake case; "ended" with `Ended`. What a handler raises is logged.
+    of the path, by their class in snake case; "spoken_words" with them, once they are known; "ended" with `Ended`. What
+    a handler raises is logged.
 
     Attributes:
         id: 16 bytes, the same on both sides.
         party: the other side.
-        audio: the media, once there is some.
     """
 
     def __init__(self, line: Line, party: Party, *, caller: bool, protect: bool = False) -> None:
         super().__init__()
         self.id = b""
         self.party = party
-        self.audio: AudioCall | None = None
         self._line = line
-        self._protect = protect
+        self._sound = Sound(line, protect=protect, on_event=self._media_says)
         self._machine = CallMachine(caller, line.carried)
         self._event_loop = asyncio.get_running_loop()
-        self._source: AudioSource | None = None
-        self._sink: AudioSink | None = None
-        self._pool: RelayPool | None = None
         self._calling: CallerHandshake | None = None
         self._called: CalleeHandshake | None = None
         self._keys: CallKeys | None = None
@@ -75,14 +81,12 @@ class Call(AsyncIOEventEmitter):
         self._peer_record = b""
         self._error: RelaycallError | None = None
         self._unsent: SignalingError | None = None  # why nothing reached the other side so far
-        self._outbox: asyncio.Queue[tuple[Kind, bytes]] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._posting: dict[tuple[Kind, bytes], asyncio.Task[None]] = {}  # what is on its way
+        self._jobs: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finishing: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[bool] = self._event_loop.create_future()
         self._ended: asyncio.Future[Ended] = self._event_loop.create_future()
-        self.add_listener("error", _log)
-        self._start(self._send_all())
 
     def __repr__(self) -> str:
         return f"<Call with {self.party!r}: {self.state}>"
@@ -104,6 +108,11 @@ class Call(AsyncIOEventEmitter):
     def caller(self) -> bool:
         """Whether this side is the caller; when both call at once, one of them no longer is."""
         return self._machine.caller
+
+    @property
+    def audio(self) -> AudioCall | None:
+        """The media, once there is some."""
+        return self._sound.audio
 
     @property
     def spoken_words(self) -> str:
@@ -138,8 +147,8 @@ class Call(AsyncIOEventEmitter):
 
     def place(self, source: AudioSource, sink: AudioSink | None) -> None:
         """Call them."""
-        self._source, self._sink = source, sink
-        self._start(self._place())
+        self._sound.give(source, sink)
+        self._start(self._place)
 
     def ring(self, called: CalleeHandshake) -> None:
         """They call."""
@@ -148,8 +157,11 @@ class Call(AsyncIOEventEmitter):
         self.happens(Input.OFFERED)
 
     def accept(self, source: AudioSource, sink: AudioSink | None) -> None:
-        """Our user accepts. Does nothing if it does not ring any more."""
-        self._source, self._sink = source, sink
+        """Our user accepts. If it does not ring any more, what is given is closed."""
+        if self.caller or self.state is not CallState.RINGING:
+            close_both(source, sink)
+            return
+        self._sound.give(source, sink)
         self.happens(Input.ACCEPT)
 
     def give_way(self, called: CalleeHandshake) -> None:
@@ -229,16 +241,20 @@ class Call(AsyncIOEventEmitter):
             key = self._keys.from_caller if self.caller else self._keys.from_callee
             self._say(Kind.HUNG_UP, self.id + tag(key, self.id))
         elif what is Do.PREPARE:
-            self._start(self._prepare_answer())
+            self._start(self._prepare_answer)
         elif what is Do.CONNECT:
-            self._start(self._connect())
+            self._start(self._connect)
         elif what is Do.CLOSE:
             self._finishing = self._event_loop.create_task(self._finish())
 
     def _say(self, kind: Kind, body: bytes) -> None:
         """People carry offer and answer; the rest is not worth their while, and media says it too."""
-        if not self._line.carried or kind in (Kind.OFFER, Kind.ANSWER):
-            self._outbox.put_nowait((kind, body))
+        said = kind, body
+        if self._line.carried and kind not in (Kind.OFFER, Kind.ANSWER):
+            return
+        if said not in self._posting:  # once is enough, however often they ask until it is there
+            task = self._posting[said] = self._event_loop.create_task(self._guarded(lambda: self._post(kind, body)))
+            task.add_done_callback(lambda _: self._posting.pop(said))
 
     def _hear_answer(self, answer: bytes) -> None:
         if self._answer and answer != self._answer:
@@ -250,53 +266,36 @@ class Call(AsyncIOEventEmitter):
                 self.fail(error)
                 raise
             self._answer = answer
+            self.emit("spoken_words", self.spoken_words)
         self.happens(Input.ANSWERED)
 
-    def _start(self, job: Coroutine[Any, Any, None]) -> None:
+    def _start(self, job: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = self._event_loop.create_task(self._guarded(job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._jobs.add(task)
+        task.add_done_callback(self._jobs.discard)
+        return task
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, job: Callable[[], Awaitable[None]]) -> None:
         try:
-            await job
+            await job()
         except RelaycallError as error:
             self.fail(error)
         except Exception:
             logger.exception("a call failed for a reason that is not foreseen")
             self.fail(CallClosed())
 
-    async def _send_all(self) -> None:
-        while True:
-            kind, body = await self._outbox.get()
-            try:
-                await self._line.post(self.party, kind, body)
-                self._unsent = None
-            except SignalingError as error:
-                self._unsent = error  # what matters is said again, for as long as the call may take
-            finally:
-                self._outbox.task_done()
-
-    async def _prepare_record(self) -> bytes:
-        self._pool = await self._line.take_pool()
-        assert self._source is not None, "place or accept gave one"
-        self.audio = AudioCall(
-            self._pool,
-            caller=self.caller,
-            source=self._source,
-            sink=self._sink,
-            protect=self._protect,
-            laboratory=self._line.laboratory,
-            on_event=self._media_says,
-        )
-        return await self.audio.prepare()
+    async def _post(self, kind: Kind, body: bytes) -> None:
+        try:
+            await self._line.post(self.party, kind, body)
+            self._unsent = None
+        except SignalingError as error:
+            self._unsent = error  # what matters is said again, for as long as the call may take
 
     async def _place(self) -> None:
-        record, known = await asyncio.gather(self._prepare_record(), self._line.introduce(self.party))
-        if self._called is not None:  # they were quicker
-            return
-        if not known:
-            self.happens(Input.TIMEOUT)
+        introducing = self._start(self._introduce)
+        record = await self._sound.prepare(caller=True)
+        await asyncio.wait([introducing])
+        if self.state is not CallState.IDLE:  # they do not answer, or were quicker
             return
         self._calling = CallerHandshake(
             self._line.identity,
@@ -308,13 +307,21 @@ class Call(AsyncIOEventEmitter):
         self.id = self._calling.call_id
         self.happens(Input.PLACE)
 
+    async def _introduce(self) -> None:
+        try:
+            known = await self._line.introduce(self.party)
+        except RelaycallError:
+            if self.state is CallState.IDLE:
+                raise
+            return
+        if not known and self.state is CallState.IDLE:
+            self.happens(Input.TIMEOUT)
+
     async def _prepare_answer(self) -> None:
         called = self._called
         assert called is not None, "somebody calls"
-        if self.audio is None:
-            record = await self._prepare_record()
-        else:  # made for the call that gave way
-            record = await self.audio.prepare()
+        record = await self._sound.prepare(caller=False)
+        if self.audio is not None:  # it may have been made for a call of ours that gave way
             self.audio.give_way()
         self._answer, self._keys = called.answer(
             record, secret=secrets.token_bytes(KEY_SIZE), nonce=secrets.token_bytes(NONCE_SIZE)
@@ -327,8 +334,10 @@ class Call(AsyncIOEventEmitter):
         assert audio is not None and keys is not None, "there was an answer"  # noqa: PT018
         timeout = CARRIED_CONNECT_TIMEOUT if self._line.carried else CONNECT_TIMEOUT
         await audio.connect(self._peer_record, call_key=keys.media, timeout=timeout)
-        self.happens(Input.UP)
-        end = await audio.ended()
+        end = await self._sound.heard_or_ended()
+        if end is None:
+            self.happens(Input.UP)
+            end = await audio.ended()
         if end.error is not None:
             raise end.error
         self.happens(Input.HUNG_UP)
@@ -344,25 +353,30 @@ class Call(AsyncIOEventEmitter):
 
     async def _finish(self) -> None:
         """Say what is still to be said, close everything, forget the keys, tell."""
-        said = self._event_loop.create_task(self._outbox.join())
-        closed = self._event_loop.create_task(self._close_media())
+        jobs = set(self._jobs)
+        for job in jobs:
+            job.cancel()
+        said = list(self._posting.values())
+        closed = self._event_loop.create_task(self._close(jobs))
         try:
-            await asyncio.wait([said, closed], timeout=LAST_WORDS)
+            await asyncio.wait([*said, closed], timeout=LAST_WORDS)
             await asyncio.wait([closed], timeout=CLOSE_TIMEOUT - LAST_WORDS)
-        finally:
-            tasks = {said, closed, *self._tasks}
-            for task in tasks:
+            for task in (*said, closed):
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait([*said, closed])
+        finally:  # whoever waits for the end must not wait for ever, though the program itself is being ended
             self._erase()
-            end = self._end()
-            if self._pool is not None:
-                self._line.give_back_pool()
             self._line.over(self)
             if not self._connected.done():
                 self._connected.set_result(False)
+            end = self._end()
             self._ended.set_result(end)
             self.emit("ended", end)
+
+    async def _close(self, jobs: set[asyncio.Task[None]]) -> None:
+        if jobs:
+            await asyncio.wait(jobs)
+        await self._sound.close()
 
     def _erase(self) -> None:
         """Forget every secret of this call."""
@@ -370,16 +384,6 @@ class Call(AsyncIOEventEmitter):
             if secret is not None:
                 secret.erase()
         self._answer = self._peer_record = b""
-
-    async def _close_media(self) -> None:
-        if self.audio is not None:
-            await self.audio.close()
-        else:
-            for end in (self._source, self._sink):
-                if end is not None:
-                    end.close()
-        if self._pool is not None:
-            await self._pool.close()
 
     def _end(self) -> Ended:
         reason, error = self._machine.reason, self._error
@@ -392,7 +396,3 @@ class Call(AsyncIOEventEmitter):
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _log(error: Exception) -> None:
-    logger.error("an event handler failed", exc_info=error)

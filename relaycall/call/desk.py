@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from relaycall.call.line import Party
 from relaycall.call.messages import Kind
-from relaycall.errors import CardRefused, CodeNeeded, MessageRefused, OnAnotherServer, RelaycallError
+from relaycall.errors import CardRefused, CodeNeeded, MessageRefused, OnAnotherServer, RelaycallError, SignalingError
 from relaycall.identity.card import Card, decode_card
+from relaycall.identity.contact import folded
 from relaycall.identity.contacts import ContactBook
 from relaycall.identity.keys import Identity, PublicIdentity
 from relaycall.identity.own import OwnKeys, refresh_own
@@ -100,6 +101,7 @@ class Desk:
         self._signaling = signaling
         self._url = url
         self._expected: dict[PublicIdentity, asyncio.Future[None]] = {}
+        self._sealing = asyncio.Lock()
         self._allowance = float(STRANGERS_BURST)
         self._allowed_at = float("-inf")
 
@@ -117,8 +119,11 @@ class Desk:
         return self._held.own.card().encode()
 
     async def post(self, to: Party, kind: Kind, body: bytes) -> None:
-        """Seal and send. Raises SignalingError, StoreError."""
-        await self._signaling.send(to.mailbox, await self._sealer.seal(to.identity, kind, body))
+        """Seal and send. What is posted first goes out first: counters rise. Raises SignalingError, StoreError."""
+        async with self._sealing:
+            envelope = await self._sealer.seal(to.identity, kind, body)
+            sending = asyncio.create_task(self._signaling.send(to.mailbox, envelope))
+        await sending
 
     async def open(self, envelope: bytes) -> Opened:
         """Open what came. Raises as `Sealer.open`."""
@@ -137,8 +142,8 @@ class Desk:
         card = decode_card(card_bytes)
         if card.identity != opened.sender:
             raise CardRefused("it is not the sender's")
-        contact = opened.contact
-        if contact is not None:
+        contact = self.contacts.recognise(card)
+        if contact is not None and card.serial > contact.serial:
             contact = await self.contacts.add(card, time.time())
         party = Party(card.identity, card.mailbox, contact, card.name if contact is None else contact.name)
         self.check_server(party.name, card.signaling)
@@ -149,17 +154,25 @@ class Desk:
 
         Raises:
             ContactUnknown, IdentityDamaged: there is no contact of that name.
-            KeyChanged: a contact has the mailbox of the card, with other keys.
+            KeyChanged: a contact has the mailbox or the name of the card, with other keys.
             OnAnotherServer: they are not on our server.
         """
         if isinstance(who, Card):
-            contact = self.contacts.find(who.identity)
+            contact = self.contacts.recognise(who)
             party = Party(who.identity, who.mailbox, contact, who.name if contact is None else contact.name)
+            self.check_name(party)
             self.check_server(party.name, who.signaling)
             return party
         contact = self.contacts.get(who)
         self.check_server(contact.name, contact.signaling)
         return Party(contact.identity, contact.mailbox, contact, contact.name)
+
+    def check_name(self, party: Party) -> None:
+        """Raises KeyChanged: a stranger has the name of a contact: it is our contact with new keys, or who says so."""
+        if party.contact is None:
+            for name in self.contacts.names:
+                if folded(name) == folded(party.name):
+                    self.contacts.presented(name, party.identity)
 
     def check_server(self, name: str, url: str) -> None:
         """Raises OnAnotherServer: we do not talk to a server because a card names it."""
@@ -176,23 +189,30 @@ class Desk:
 
         Raises:
             CodeNeeded: they know us not, and ask for a one-time code.
-            SignalingError, StoreError: as `post`.
+            SignalingError: nothing was taken in that time.
+            StoreError: as `post`.
         """
         if self.carried or await self._sealer.knows_prekey(to.identity):
             return True
         expected = self._expected.setdefault(to.identity, asyncio.get_running_loop().create_future())
+        unsent: SignalingError | None = None
         try:
             async with asyncio.timeout(INTRODUCTION_TIMEOUT):
                 while not expected.done():
-                    await self.post(to, Kind.INTRODUCTION, self.card)
+                    try:
+                        await self.post(to, Kind.INTRODUCTION, self.card)
+                        unsent = None
+                    except SignalingError as error:  # it may be there again in a moment
+                        unsent = error
                     await asyncio.wait([expected], timeout=REPEAT)
                 expected.result()
         except TimeoutError:
+            if unsent is not None:
+                raise unsent from None
             return False
         finally:
             if self._expected.get(to.identity) is expected:
                 del self._expected[to.identity]
-                expected.cancel()
         return await self._sealer.knows_prekey(to.identity)
 
     async def welcome(self, to: Party, *, code_needed: bool) -> None:

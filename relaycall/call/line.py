@@ -31,7 +31,7 @@ class Party:
     name: str
 
     def __repr__(self) -> str:
-        return f"<{'a stranger' if self.contact is None else self.contact.name!r}>"
+        return "<a stranger>" if self.contact is None else f"<{self.contact.name!r}>"
 
 
 class Line(Protocol):

@@ -12,6 +12,7 @@
     21 busy            call id 16
     22 cancelled       call id 16
     23 hung up         call id 16 | tag 32                       HMAC-SHA256 by the call's key of this direction
+    32 description     description record                        for peers that use DTLS; no phone takes it
 
 Offer, answer and confirm are those of the handshake. Each message travels in an envelope of its own, signed by its
 sender; one about a call counts if its sender is the other side of that call.
@@ -45,6 +46,7 @@ class Kind(enum.IntEnum):
     BUSY = 21
     CANCELLED = 22
     HUNG_UP = 23
+    DESCRIPTION = 32
 
 
 def offer_body(card: bytes, offer: bytes) -> bytes:

@@ -21,15 +21,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from pyee.asyncio import AsyncIOEventEmitter
-
-from relaycall.call.call import Call
+from relaycall.call.call import Call, Emitter
 from relaycall.call.desk import Desk, HeldKeys, same_server
 from relaycall.call.ring import Ring
 from relaycall.call.state import CallState, Input
 from relaycall.call.switchboard import Switchboard
 from relaycall.call.warm import WarmPool
 from relaycall.errors import (
+    ConfigError,
     IdentityMissing,
     RelaycallError,
     SignalingClosed,
@@ -58,7 +57,7 @@ CARRIED = "manual:"
 MAX_WAITING = 16  # rings that nobody has looked at
 
 
-class Phone(AsyncIOEventEmitter):
+class Phone(Emitter):
     """Places and takes calls. An asynchronous context manager: it is open within.
 
     Events, for `@phone.on(name)`: "incoming" with each `Ring`; "refused" with the error for which a message was not
@@ -67,7 +66,7 @@ class Phone(AsyncIOEventEmitter):
 
     Args:
         signaling: the URL of our server, as `open_signaling` takes it; `manual:` for texts that people carry.
-        relays: where media goes, in order of preference: URIs or `RelayServer`s.
+        relays: where media goes, in order of preference: each a URI or a `RelayServer`.
         credentials: gives user name and password for those relays that have none.
         name: what we call ourselves. With it, keys are made if the store has none.
         store: where keys and contacts are; by default the keyring or the vault, as `open_store` finds it.
@@ -82,7 +81,7 @@ class Phone(AsyncIOEventEmitter):
         refused: how many messages were refused, by the error's code.
 
     Raises:
-        ConfigError: an argument is not usable.
+        ConfigError: an argument is not usable, or the phone was opened before.
     """
 
     def __init__(
@@ -125,14 +124,17 @@ class Phone(AsyncIOEventEmitter):
         self._rings: asyncio.Queue[Ring | None] = asyncio.Queue(MAX_WAITING)
         self._failure: SignalingError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._entered = False
         self._closing: asyncio.Task[None] | None = None
         self.refused: Counter[str] = Counter()
-        self.add_listener("error", _log)
 
     def __repr__(self) -> str:
         return f"<Phone with {len(self.calls)} calls>"
 
     async def __aenter__(self) -> Phone:
+        if self._entered:
+            raise ConfigError("A phone is opened once.", "Make another one.")
+        self._entered = True
         try:
             await self._open()
         except BaseException:
@@ -172,6 +174,8 @@ class Phone(AsyncIOEventEmitter):
     async def call(self, who: str | Card, *, audio: Audio, sink: AudioSink | None = None) -> Call:
         """Call somebody. Returns at once; the call says how it goes on, refusals included.
 
+        If they are calling us at this moment, their call is accepted.
+
         Args:
             who: the name of a contact, or a card.
             audio: what to send: a source of relaycall, an aiortc track, or an asynchronous iterator of frames. The call
@@ -181,14 +185,13 @@ class Phone(AsyncIOEventEmitter):
 
         Raises:
             ContactUnknown, IdentityDamaged: there is no contact of that name.
+            KeyChanged: a contact has the mailbox or the name of the card, with other keys.
             OnAnotherServer: they are not on our signaling server.
             SignalingClosed: the phone is not open.
         """
         source = source_of(audio)
         party = self._opened(self._desk).party_of(who)
-        call = self._opened(self._board).place(party)
-        call.place(source, sink)
-        return call
+        return self._opened(self._board).place(party, source, sink)
 
     async def incoming(self) -> AsyncIterator[Ring]:
         """The calls that come in, as they ring, until the phone is closed.
@@ -242,7 +245,7 @@ class Phone(AsyncIOEventEmitter):
             on_ring=self._ring,
         )
         self._warm.start()
-        self._start(self._read(self._signaling))
+        self._start(self._read(self._signaling, self._desk, self._board))
         self._start(self._held.refresh_for_ever())
 
     async def _own_keys(self, store: Store) -> OwnKeys:
@@ -262,6 +265,7 @@ class Phone(AsyncIOEventEmitter):
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._warm.stop()
         if self._board is not None:
             await self._board.close()
         await self._warm.close()
@@ -279,11 +283,13 @@ class Phone(AsyncIOEventEmitter):
 
     # --- what comes in ------------------------------------------------------------------------------------------------
 
-    async def _read(self, signaling: Signaling) -> None:
+    async def _read(self, signaling: Signaling, desk: Desk, board: Switchboard) -> None:
         """Take in one message after the other, until the mailbox is closed or another phone's."""
         try:
             async for received in signaling.receive():
-                await self._take(signaling, received)
+                if await self._take(desk, board, received):
+                    with contextlib.suppress(SignalingError):
+                        await signaling.acknowledge(received)
         except SignalingError as error:
             self._failure = error
             for call in self.calls:
@@ -291,19 +297,18 @@ class Phone(AsyncIOEventEmitter):
                     call.happens(Input.ELSEWHERE)
         self._end_rings()
 
-    async def _take(self, signaling: Signaling, received: Received) -> None:
-        board, desk = self._opened(self._board), self._opened(self._desk)
+    async def _take(self, desk: Desk, board: Switchboard, received: Received) -> bool:
+        """Act on a message. False if it has to stay with the server, for as long as that keeps it."""
         try:
             await board.hear(await desk.open(received.envelope))
         except StoreError as error:
-            self._refuse(error)  # the message is not lost: it stays with the server, for as long as that keeps it
-            return
+            self._refuse(error)
+            return False
         except RelaycallError as error:
             self._refuse(error)
         except Exception:
             logger.exception("a message could not be handled, for a reason that is not foreseen")
-        with contextlib.suppress(SignalingError):
-            await signaling.acknowledge(received)
+        return True
 
     def _relays_say(self, event: PoolEvent) -> None:
         self.emit("relays", event)
@@ -325,7 +330,3 @@ class Phone(AsyncIOEventEmitter):
         while self._rings.full():
             self._rings.get_nowait()
         self._rings.put_nowait(None)
-
-
-def _log(error: Exception) -> None:
-    logger.error("an event handler failed", exc_info=error)

@@ -18,11 +18,12 @@ from relaycall.call.messages import Kind, read_call_id, read_offer
 from relaycall.call.record import decode_record
 from relaycall.call.state import CallState, Input
 from relaycall.call.warm import WarmPool
-from relaycall.errors import CodeNeeded, KeyChanged, MessageRefused
-from relaycall.identity.contact import Strangers, Unverified, folded, may_ring
+from relaycall.errors import CodeNeeded, MessageRefused
+from relaycall.identity.contact import Strangers, Unverified, may_ring
 from relaycall.identity.handshake import CalleeHandshake, our_offer_wins
 from relaycall.identity.keys import Identity
 from relaycall.identity.sealer import Opened
+from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.relays.pool import RelayPool
 
 MAX_RINGING = 4
@@ -72,9 +73,15 @@ class Switchboard:
         """Those that are not over."""
         return tuple(self._calls)
 
-    def place(self, party: Party) -> Call:
-        """A new call to somebody."""
-        return self._new(party, caller=True)
+    def place(self, party: Party, source: AudioSource, sink: AudioSink | None) -> Call:
+        """A call to somebody. If they are calling us, that call is accepted."""
+        for call in self._calls:
+            if call.party.identity == party.identity and call.state is CallState.RINGING and not call.caller:
+                call.accept(source, sink)
+                return call
+        call = self._new(party, caller=True)
+        call.place(source, sink)
+        return call
 
     async def hear(self, opened: Opened) -> None:
         """A message came that is believed.
@@ -98,6 +105,8 @@ class Switchboard:
         else:
             call_id, rest = read_call_id(opened.body)
             call = self._find(call_id)
+            if call is None and call_id in self._over:
+                return  # last words, which media has said before
             if call is None or call.party.identity != opened.sender:
                 raise MessageRefused("it is about no call of ours")
             call.hear(kind, rest)
@@ -143,9 +152,10 @@ class Switchboard:
 
     async def _introduction(self, opened: Opened) -> None:
         party = await self._desk.party(opened, opened.body)
-        code_needed = opened.contact is None and self._strangers is Strangers.CODE
+        self._desk.check_name(party)
+        code_needed = party.contact is None and self._strangers is Strangers.CODE
         if not code_needed:
-            self._check_policy(party)
+            may_ring(party.contact, self._strangers, self._unverified)
         await self._desk.welcome(party, code_needed=code_needed)
 
     async def _offer(self, opened: Opened) -> None:
@@ -159,15 +169,18 @@ class Switchboard:
             raise MessageRefused("it is about a call that is over")
         decode_record(called.record, laboratory=self.laboratory)
         party = await self._desk.party(opened, card)
-        self._check_policy(party)
-        ours = next(
-            (call for call in self._calls if call.party.identity == party.identity and _is_outgoing(call)), None
-        )
-        if ours is not None:
-            if not (ours.id and our_offer_wins(ours.id, called.call_id)):
-                ours.give_way(called)
-            return
-        others = [call for call in self._calls if call.state in RUNNING and call.party.identity != party.identity]
+        theirs = [call for call in self._calls if call.party.identity == party.identity]
+        for ours in theirs:
+            if ours.caller and ours.state in OUTGOING:  # whom we call may call us, whatever the policy
+                if not (ours.id and our_offer_wins(ours.id, called.call_id)):
+                    ours.give_way(called)
+                return
+        self._desk.check_name(party)
+        may_ring(party.contact, self._strangers, self._unverified)
+        for old in theirs:
+            if old.state is CallState.RINGING:
+                old.happens(Input.CANCELLED)  # they have lost it
+        others = [call for call in self._calls if call.state in RUNNING and call not in theirs]
         if others or sum(call.state is CallState.RINGING for call in self._calls) >= MAX_RINGING:
             await self.post(party, Kind.BUSY, called.call_id)
             return
@@ -184,22 +197,9 @@ class Switchboard:
     def _find(self, call_id: bytes) -> Call | None:
         return next((call for call in self._calls if call.id == call_id), None)
 
-    def _check_policy(self, party: Party) -> None:
-        """Raises why they may not ring."""
-        if party.contact is None:
-            for name in self._desk.contacts.names:
-                if folded(name) == folded(party.name):  # our contact with new keys, or somebody who says so
-                    known = self._desk.contacts.get(name)
-                    raise KeyChanged(name, known.identity.fingerprint, party.identity.fingerprint)
-        may_ring(party.contact, self._strangers, self._unverified)
-
     def _supersede(self, call: Call, state: CallState) -> None:
         """They call anew while we are in a call with them: when we accept, the old one is over."""
         if state is CallState.ACCEPTED:
             for other in self.calls:
                 if other is not call and other.party.identity == call.party.identity and other.state in RUNNING:
                     other.happens(Input.HUNG_UP)
-
-
-def _is_outgoing(call: Call) -> bool:
-    return call.caller and call.state in OUTGOING

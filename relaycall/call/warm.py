@@ -12,6 +12,8 @@ from relaycall.relays.credentials import CredentialsSource
 from relaycall.relays.pool import PoolEvent, RelayPool
 from relaycall.relays.server import RelayServer
 
+PATIENCE = 0.5  # seconds that a pool nobody wants any more has to get what it asked for
+
 
 class WarmPool:
     """Has a pool for the next call open while there is no call; one at a time, since relays have quotas.
@@ -44,6 +46,7 @@ class WarmPool:
         self._laboratory = laboratory
         self._on_event = on_event
         self._opening: asyncio.Task[RelayPool] | None = None
+        self._unwanted: set[asyncio.Task[None]] = set()
         self._taken = 0
 
     def __repr__(self) -> str:
@@ -66,13 +69,11 @@ class WarmPool:
         self._taken += 1
         try:
             if opening is not None:
-                try:
-                    return await opening
-                except RelaycallError:
-                    pass  # that was then
-            return await self._open(measure=False)
+                with contextlib.suppress(RelaycallError):  # that was then
+                    return await self._opened(opening)
+            return await self._opened(asyncio.create_task(self._open(measure=False)))
         except BaseException:
-            self._taken -= 1
+            self.give_back()
             raise
 
     def give_back(self) -> None:
@@ -80,14 +81,30 @@ class WarmPool:
         self._taken -= 1
         self.start()
 
-    async def close(self) -> None:
-        """Close what is open."""
+    def stop(self) -> None:
+        """Have none open any more but for calls."""
         self._prewarm = False
-        opening, self._opening = self._opening, None
-        if opening is not None:
-            opening.cancel()
-            with contextlib.suppress(RelaycallError, asyncio.CancelledError):
-                await (await opening).close()
+        if self._opening is not None:
+            self._discard(self._opening)
+            self._opening = None
+
+    async def close(self) -> None:
+        """Close what is open and not a call's, within two seconds."""
+        self.stop()
+        if self._unwanted:
+            await asyncio.wait(self._unwanted)
+
+    async def _opened(self, opening: asyncio.Task[RelayPool]) -> RelayPool:
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._discard(opening)
+            raise
+
+    def _discard(self, opening: asyncio.Task[RelayPool]) -> None:
+        task = asyncio.create_task(_close(opening))
+        self._unwanted.add(task)
+        task.add_done_callback(self._unwanted.discard)
 
     async def _open(self, *, measure: bool) -> RelayPool:
         """To measure takes a while, and there is none when a call waits."""
@@ -107,3 +124,11 @@ def _seen(task: asyncio.Task[RelayPool]) -> None:
     """Why it failed is told again when a call needs it."""
     if not task.cancelled():
         task.exception()
+
+
+async def _close(opening: asyncio.Task[RelayPool]) -> None:
+    """What is about to be granted can be given back only once it is."""
+    await asyncio.wait([opening], timeout=PATIENCE)
+    opening.cancel()
+    with contextlib.suppress(RelaycallError, asyncio.CancelledError):
+        await (await opening).close()

@@ -118,6 +118,7 @@ class AudioSession:
         self._payload_type = payload_type
         self._source = source
         self._sink = sink
+        self._sink_works = True
         self._track = OpusTrack(source)
         self.finished = self._track.finished
         self._playout = Playout(self._hear)
@@ -226,14 +227,18 @@ class AudioSession:
         self._transport.close()
         self._track.stop()
         self._playout.close()
-        with contextlib.suppress(Exception):  # a source may be anybody's
-            self._source.close()
-        if self._sink is not None:
-            self._sink.close()
+        for end in (self._source, self._sink):
+            if end is not None:
+                with contextlib.suppress(Exception):  # they may be anybody's
+                    end.close()
 
     def _hear(self, frame: AudioFrame) -> None:
-        if self._sink is not None:
-            self._sink.write(frame)
+        if self._sink is not None and self._sink_works:
+            try:
+                self._sink.write(frame)
+            except Exception as error:
+                self._sink_works = False
+                logger.warning("the sink raised %s and is given no more", type(error).__name__)
         if self.on_frame is not None:
             try:
                 self.on_frame(frame)

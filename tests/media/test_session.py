@@ -25,6 +25,7 @@ from relaycall.media.srtp import IncomingSrtp, OutgoingSrtp, derive_keys
 from relaycall.media.transport import PacketPath
 from tests.media.listening import read_samples, similarity, tone_share
 from tests.media.paths import MemoryPath, memory_pair, udp_pair
+from tests.waiting import eventually
 
 SPEECH = Path(__file__).parents[2] / "examples" / "speech.ogg"
 CALL_KEY = bytes(range(32))
@@ -220,6 +221,26 @@ async def test_what_is_held_back_at_the_end_is_recorded(tmp_path: Path) -> None:
         assert call.callee.frames_heard >= received
     removed = round(call.callee._playout.removed_ms * 48)  # by a busy machine's delay, brought back
     assert len(read_samples(tmp_path / "heard.wav")) + removed >= 960 * received
+
+
+class BrokenSink:
+    written = closed = 0
+
+    def write(self, frame: AudioFrame) -> None:
+        self.written += 1
+        raise ValueError("canary")
+
+    def close(self) -> None:
+        self.closed += 1
+        raise ValueError("canary")
+
+
+async def test_a_sink_that_raises_is_given_no_more_and_the_sound_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    sink, heard = BrokenSink(), []
+    async with Call(caller={"source": ToneSource()}, callee={"sink": sink, "on_frame": heard.append}):
+        await eventually(lambda: len(heard) > 5)
+    assert (sink.written, sink.closed) == (1, 1)
+    assert caplog.messages == ["the sink raised ValueError and is given no more"]
 
 
 async def test_a_callback_that_raises_is_not_called_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,96 @@
+"""What a call sends and hears: source and sink, its relays, and the audio between them, from the first to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from relaycall.call.audio_call import AudioCall
+from relaycall.call.events import CallEvent, Ended
+from relaycall.call.line import Line
+from relaycall.media.audio import AudioSink, AudioSource
+from relaycall.relays.pool import RelayPool
+
+
+class Sound:
+    """That of one call.
+
+    Args:
+        line: gives relays.
+        protect: send over two paths, always.
+        on_event: called with each event of the media.
+
+    Attributes:
+        audio: the media, once there is some.
+    """
+
+    def __init__(self, line: Line, *, protect: bool, on_event: Callable[[CallEvent], None]) -> None:
+        self.audio: AudioCall | None = None
+        self._line = line
+        self._protect = protect
+        self._on_event = on_event
+        self._source: AudioSource | None = None
+        self._sink: AudioSink | None = None
+        self._pool: RelayPool | None = None
+        self._preparing = asyncio.Lock()
+
+    def give(self, source: AudioSource, sink: AudioSink | None) -> None:
+        """What to send, and where to record. Both are closed in the end."""
+        self._source, self._sink = source, sink
+
+    async def prepare(self, *, caller: bool) -> bytes:
+        """Take relays and give our record, the same one each time.
+
+        Args:
+            caller: whether this side is the caller, as far as is known; see `AudioCall.give_way`.
+
+        Raises:
+            NoRelay: no relay can be used.
+            RelaycallError: there are no credentials for them.
+            CallClosed: the call is over.
+        """
+        assert self._source is not None, "place or accept gave one"
+        async with self._preparing:
+            if self.audio is None:
+                self._pool = await self._line.take_pool()
+                self.audio = AudioCall(
+                    self._pool,
+                    caller=caller,
+                    source=self._source,
+                    sink=self._sink,
+                    protect=self._protect,
+                    laboratory=self._line.laboratory,
+                    on_event=self._on_event,
+                )
+            return await self.audio.prepare()
+
+    async def heard_or_ended(self) -> Ended | None:
+        """Wait until the other side is heard, or the audio has ended before; then how."""
+        assert self.audio is not None, "it was prepared"
+        heard, ended = (asyncio.ensure_future(one) for one in (self.audio.heard(), self.audio.ended()))
+        try:
+            await asyncio.wait([heard, ended], return_when=asyncio.FIRST_COMPLETED)
+            return None if heard.done() else ended.result()
+        finally:
+            heard.cancel()
+            ended.cancel()
+
+    async def close(self) -> None:
+        """Close all of it and give the relays back, within two seconds. Nobody may be preparing any more."""
+        try:
+            if self.audio is not None and self._pool is not None:
+                await asyncio.gather(self.audio.close(), self._pool.close(), return_exceptions=True)
+            else:
+                close_both(self._source, self._sink)
+        finally:
+            if self._pool is not None:
+                self._line.give_back_pool()
+
+
+def close_both(source: AudioSource | None, sink: AudioSink | None) -> None:
+    """Close what no call has used. They may be anybody's, and raise what they like."""
+    for end in (source, sink):
+        if end is not None:
+            with contextlib.suppress(Exception):
+                end.close()
