@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from relaycall.testing.lossy import HOST, Conditions, Fate, LossyProxy
 from tests.leaks import nothing_left_behind  # noqa: F401
-from tests.lossy import HOST, Conditions, Fate, LossyProxy
 from tests.waiting import eventually
 
 COUNT = 2000

@@ -117,7 +117,9 @@ class Call(Emitter):
     @property
     def spoken_words(self) -> str:
         """Words for the two to compare by voice; "" while they are unknown. If they differ, somebody is between."""
-        return spoken_check(self._keys.spoken) if self._keys is not None and self._keys.spoken else ""
+        if self._keys is None or not self._keys.spoken or self._line.carried:  # nobody carries what the callee needs
+            return ""
+        return spoken_check(self._keys.spoken)
 
     @property
     def muted(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.lossy import HOST, LossyProxy
+from relaycall.testing.lossy import HOST, LossyProxy
 
 __all__ = ["HOST", "DelayProxy"]
 

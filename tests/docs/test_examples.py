@@ -82,7 +82,7 @@ def test_it_does_what_it_says(name: str, tmp_path: Path) -> None:
     assert len(lines) < 80
     if name.startswith("test_"):
         (tmp_path / name).write_text(EXAMPLES[name].read_text())  # away from this project's settings of pytest
-        done = run(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", name)
+        done = run(tmp_path, "-m", "pytest", "-o", "asyncio_default_fixture_loop_scope=function", name)
     else:
         done = run(tmp_path, EXAMPLES[name])
     assert done.returncode == 0, done.stdout + done.stderr

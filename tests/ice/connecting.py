@@ -15,7 +15,7 @@ from relaycall.ice.events import ConnectionEvent, PathSelected
 from relaycall.relays.server import RelayServer, Transport
 from relaycall.server.turn import Relay
 from relaycall.stun.address import Address
-from tests.lossy import LossyProxy
+from relaycall.testing.lossy import LossyProxy
 from tests.scripted import PASSWORD, USERNAME
 
 IP = "127.0.0.1"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lossy import LossyProxy
+from relaycall.testing.lossy import LossyProxy
 from tests.scenarios.failover.scene import NAMES, Scene, scene
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]

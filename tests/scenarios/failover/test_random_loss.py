@@ -12,7 +12,7 @@ from tempfile import mkdtemp
 
 import pytest
 
-from tests.lossy import LossyProxy
+from relaycall.testing.lossy import LossyProxy
 from tests.scenarios.failover.scene import Scene, scene
 from tests.scenarios.failover.test_one_direction_black_holed import proxied
 

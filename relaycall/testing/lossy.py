@@ -1,9 +1,8 @@
 """A network for tests, in user space: a proxy in front of a relay that delays, reorders, loses and swallows packets.
 
-    proxy = LossyProxy(relay.ip, relay.port, seed=7)
-    udp_port, tcp_port = await proxy.open()
-    proxy.set("both", delay=0.05, loss=0.1)
-    proxy.set("up", black_hole=True)  # what the client sends; "down" is what the relay sends
+    async with lossy_link(relay, seed=7) as (link, through):  # give `through` to a phone, in place of the relay
+        link.set("both", delay=0.05, loss=0.1)
+        link.set("up", black_hole=True)  # what the client sends; "down" is what the relay sends
 
 Everything can be changed while it runs. What becomes of the n-th packet of a direction depends on the seed, on n and on
 the conditions at that moment, and on nothing else. Each client gets a socket of its own towards the relay, so that the
@@ -18,12 +17,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import ipaddress
 import random
 import socket
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import astuple, dataclass, fields, replace
+from typing import Any, Literal
+
+from relaycall.errors import ConfigError
+from relaycall.relays.server import RelayServer
 
 HOST = "127.0.0.1"
 RETRANSMISSION = 0.2  # seconds; the least Linux waits
@@ -31,6 +35,7 @@ MAX_DATAGRAM = 2048
 KERNEL_BUFFER = 1 << 20  # bytes, so that nothing is lost that was not meant to be
 MAX_LATENESS = 1_000_000  # packets accounted for
 
+Direction = Literal["up", "down", "both"]
 Send = Callable[[bytes], object]
 
 
@@ -45,6 +50,9 @@ class Conditions:
         burst_enter, burst_leave: probabilities, with each packet, that a bad time begins or ends (Gilbert–Elliott).
         burst_loss: probability that a packet is lost in a bad time.
         black_hole: everything is lost.
+
+    Raises:
+        ConfigError: a time is not a number of at least 0, or a probability not one of 0 to 1.
     """
 
     delay: float = 0.0
@@ -54,6 +62,16 @@ class Conditions:
     burst_leave: float = 1.0
     burst_loss: float = 1.0
     black_hole: bool = False
+
+    def __post_init__(self) -> None:
+        delay, jitter, *probabilities = astuple(self)
+        if not (0 <= delay < float("inf") and 0 <= jitter < float("inf")):
+            raise ConfigError("A delay and a jitter are 0 seconds or more.")
+        if not all(0 <= each <= 1 for each in probabilities):
+            raise ConfigError("The probabilities of a network's conditions are from 0 to 1.")
+
+
+_CONDITIONS = {field.name for field in fields(Conditions)}
 
 
 class Fate:
@@ -116,11 +134,22 @@ class LossyProxy:
         self._server = await asyncio.start_server(self._accepted, HOST, 0)
         return listening.getsockname()[1], self._server.sockets[0].getsockname()[1]
 
-    def set(self, direction: str, **conditions: Any) -> None:
-        """Change some `Conditions` of "up", "down" or "both". The others stay as they are."""
-        for each in self._fates if direction == "both" else (direction,):
+    def set(self, direction: Direction, **conditions: Any) -> None:
+        """Change some `Conditions` of "up", "down" or "both". The others stay as they are.
+
+        Raises:
+            ConfigError: there is no such direction or condition, or its value cannot be. Then nothing is changed.
+        """
+        which = [*self._fates] if direction == "both" else [direction]
+        if not self._fates.keys() >= {*which} or not conditions.keys() <= _CONDITIONS:
+            raise ConfigError(
+                "A lossy link does not know this direction or condition.",
+                f"The directions are up, down and both; the conditions {', '.join(sorted(_CONDITIONS))}.",
+            )
+        changed = {each: replace(self._fates[each].conditions, **conditions) for each in which}
+        for each in which:
             fate = self._fates[each]
-            fate.conditions = replace(fate.conditions, **conditions)
+            fate.conditions = changed[each]
             if fate.conditions.black_hole:
                 self._open[each].clear()
             else:
@@ -259,3 +288,27 @@ class LossyProxy:
                 self._at(latest, send, data)
             else:
                 send(data)
+
+
+@asynccontextmanager
+async def lossy_link(relay: RelayServer, *, seed: int = 0) -> AsyncIterator[tuple[LossyProxy, RelayServer]]:
+    """A link to a relay that can be made bad, within `async with`: the link, and the relay as it is reached through it.
+
+    Args:
+        relay: at an IPv4 address, over any transport.
+        seed: of everything random.
+
+    Raises:
+        ConfigError: the relay is not named by an IPv4 address.
+    """
+    try:
+        ipaddress.IPv4Address(relay.host)
+    except ValueError:
+        raise ConfigError("A lossy link leads to an IPv4 address.", "Name the relay by one.") from None
+    proxy = LossyProxy(relay.host, relay.port, seed=seed)
+    try:
+        udp_port, tcp_port = await proxy.open()
+        port = udp_port if relay.transport == "udp" else tcp_port
+        yield proxy, replace(relay, host=HOST, port=port, tls_name=relay.tls_name or relay.host)
+    finally:
+        await proxy.close()
