@@ -70,6 +70,7 @@ async def test_all_goes_over_the_link(transport: Any) -> None:
             await eventually(lambda: link.counts["up", "lost"] and link.counts["down", "lost"])
 
 
+@pytest.mark.slow
 async def test_a_black_hole_is_a_relay_that_is_gone() -> None:
     async with (
         embedded_relay() as one,

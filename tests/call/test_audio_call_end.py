@@ -190,6 +190,7 @@ async def test_preparing_again_after_there_was_no_relay() -> None:
         "while it closes",
     ],
 )
+@pytest.mark.slow
 async def test_nothing_is_told_once_the_call_is_closed(when: str, settled: None) -> None:
     """A move is reported a second later, unless the call is over by then."""
     async with embedded_relays(4) as (_, relays):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
+
 from relaycall.call.events import RelayChanged
 from relaycall.ice.events import PathLost, RelayGone
 from relaycall.redact import Secret
@@ -19,6 +21,7 @@ from tests.scenarios.calling import connect, heard, until
 SHARED = "canary-shared-secret"
 
 
+@pytest.mark.slow
 async def test_allocations_are_renewed_before_credentials_expire() -> None:
     """Made before broken: one side gets two new allocations, tells of them in band, and leaves the old ones."""
     async with contextlib.AsyncExitStack() as stack:

@@ -55,6 +55,7 @@ async def calls(phone: Phone, *, seconds: float | None = None, times: int = 1, t
     return found
 
 
+@pytest.mark.slow
 def test_a_robot_takes_the_calls_of_those_it_trusts(run: Run, between: Between, alice: Person, tmp_path: Path) -> None:
     calling = between.start(calls(between.phone(alice)))
     heard = tmp_path / "heard.wav"
@@ -226,6 +227,7 @@ def test_who_calls_again_has_lost_the_call_and_is_taken(run: Run, between: Betwe
     assert len(events(done, "ended")) == 2
 
 
+@pytest.mark.slow
 def test_another_phone_with_our_keys_ends_it(run: Run, between: Between, alice: Person, bob: Person) -> None:
     first = between.phone(alice)
 

@@ -103,6 +103,7 @@ def test_people_see_lines_and_programs_nothing_on_standard_output(run: Run, bob:
     assert "getting ready" not in done.stderr  # no line that changes where there is no terminal
 
 
+@pytest.mark.slow
 def test_a_file_that_ends_and_a_disk_that_is_full_end_no_call(
     run: Run, bob: Person, between: Between, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +263,7 @@ def test_every_end_has_words_and_a_code() -> None:
 # --- by hand ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_call_whose_texts_are_carried_in_files(run: Run, between: Between, bob: Person, tmp_path: Path) -> None:
     phone = between.phone(bob, signaling="manual:")
     ours, theirs = tmp_path / "to-bob", tmp_path / "from-bob"

@@ -196,6 +196,7 @@ def test_what_belongs_to_others_is_neither_shown_nor_removed(run: Run, tmp_path:
     assert run("remove", "identity/me").returncode == 2
 
 
+@pytest.mark.slow
 def test_a_program_that_runs_it_is_told_no_more_by_verbose(env: dict[str, str]) -> None:
     done = subprocess.run(
         [*COMMAND[:-1], "-v", "credentials", "set", "work", "--username", "u", "--password-file", "-"],

@@ -176,6 +176,7 @@ def test_an_unusable_file_is_found_before_the_network_is_used(command: Command, 
             relay.recv(2048)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_leaves_a_whole_recording(tmp_path: Path) -> None:
     heard = tmp_path / "heard.wav"
     process = subprocess.Popen(
@@ -202,6 +203,7 @@ def test_version_and_help(command: Command) -> None:
     assert command("nonsense").returncode == 2
 
 
+@pytest.mark.slow
 def test_output_may_be_cut_short(tmp_path: Path) -> None:
     command = " ".join([*COMMAND, "demo", "--json", "--seconds", "0.5", "--out", str(tmp_path / "x.wav")])
     done = subprocess.run(f"{command} | head -n 1", shell=True, capture_output=True, text=True, timeout=30, check=True)

@@ -90,6 +90,7 @@ async def test_killed_and_back_within_five_seconds_nothing_is_lost(place: int) -
                 assert found == [b"\0", b"x"]
 
 
+@pytest.mark.slow
 async def test_json_tls_and_sigterm(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     leaf = authority.leaf("localhost")

@@ -15,6 +15,7 @@ from relaycall.media.files import FileSource
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {path.name: path for path in sorted((ROOT / "examples").glob("*.py"))}
+FAST = {"place_a_call.py", "two_parties.py"}
 WORDS = r"[a-z]+-[a-z]+-[a-z]+-[a-z]+"
 
 # What each says on the way, in this order.
@@ -76,7 +77,9 @@ def test_every_example_is_known_here_and_in_the_document() -> None:
     assert sorted(listed) == sorted(EXAMPLES) == sorted(SAYS)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in FAST else [pytest.mark.slow]) for name in EXAMPLES]
+)
 def test_it_does_what_it_says(name: str, tmp_path: Path) -> None:
     lines = EXAMPLES[name].read_text().splitlines()
     assert len(lines) < 80
@@ -101,6 +104,7 @@ WITH_ARGUMENTS = [name for name, path in EXAMPLES.items() if "case _:" in path.r
 
 
 @pytest.mark.parametrize("name", WITH_ARGUMENTS)
+@pytest.mark.slow
 def test_other_arguments_are_explained(name: str, tmp_path: Path) -> None:
     done = run(tmp_path, EXAMPLES[name], "what?")
     assert done.returncode == 1

@@ -94,6 +94,7 @@ def test_a_path_of_600_ms_lives(loss: float, relays: int) -> None:
     assert network.a.moves(since) <= (20 if loss else 0)
 
 
+@pytest.mark.slow
 def test_a_lost_check_now_and_then_moves_nothing() -> None:
     """On a long path the checks sent while one is late are not late themselves."""
     for seed in range(3):

@@ -178,6 +178,7 @@ async def test_an_error_of_the_callers_own(memory: str) -> None:
     assert await is_free(memory, offer.code)
 
 
+@pytest.mark.slow
 async def test_the_server_dies_and_the_maker_gives_up() -> None:
     """Nothing can be released any more, and it ends all the same."""
     async with contextlib.AsyncExitStack() as stack:

@@ -239,5 +239,5 @@ class Counting(RuleBasedStateMachine):
             assert book.get("Bob").received <= kept.received
 
 
-Counting.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
+Counting.TestCase.settings = settings(max_examples=20, stateful_step_count=30)
 TestCounting = Counting.TestCase

@@ -160,6 +160,7 @@ BITS = st.integers(0, 8 * 140 - 1) | st.integers(8 * 2540, 8 * 2570) | st.intege
 @example(3, 8 * 1)  # the user's
 @example(3, 8 * 33)  # what it seals
 @example(4, 0)
+@pytest.mark.slow
 def test_no_bit_may_change(message: int, bit: int) -> None:
     def change(number: int, envelope: bytes) -> bytes:
         if number != message:

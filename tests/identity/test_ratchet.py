@@ -235,6 +235,7 @@ async def test_without_a_prekey_nothing_is_sealed_but_an_introduction() -> None:
     await refused(alice.write(bob, b"a secret"), ConfigError)
 
 
+@pytest.mark.slow
 async def test_many_messages_without_an_answer() -> None:
     """However many are lost, the next one is accepted: a session that goes too long without an answer is replaced."""
     rig = RatchetRig()
@@ -274,7 +275,7 @@ async def in_any_order(data: st.DataObject) -> None:
     assert theirs.start is None
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.data())
 def test_in_any_order_with_losses_all_is_read_once_and_one_session_is_left(data: st.DataObject) -> None:
     asyncio.run(in_any_order(data))
@@ -323,12 +324,13 @@ async def through_any_trouble(data: st.DataObject) -> None:
     assert ours.id == theirs.id
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.data())
 def test_after_any_trouble_an_introduction_mends_it(data: st.DataObject) -> None:
     asyncio.run(through_any_trouble(data))
 
 
+@pytest.mark.slow
 async def test_the_sessions_of_strangers_are_bounded() -> None:
     rig = RatchetRig()
     bob = await rig.person("Bob")

@@ -50,6 +50,7 @@ async def test_from_the_store(tmp_path: Path) -> None:
         FromStore("no such")
 
 
+@pytest.mark.slow
 async def test_from_the_store_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("RELAYCALL_VAULT_PASSPHRASE", "passphrase")

@@ -242,6 +242,7 @@ async def test_replies_to_polls_have_one_length_whatever_they_hold() -> None:
 
 @given(data=st.binary(max_size=300))
 @settings(max_examples=40)
+@pytest.mark.slow
 def test_any_bytes_on_the_port_do_no_harm(data: bytes) -> None:
     async def scenario() -> None:
         async with SignalingServer(limits=QUICK) as server:

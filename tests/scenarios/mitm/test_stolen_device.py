@@ -167,6 +167,7 @@ def derive_with(made: list[bytes], a: Identity, b: PublicIdentity, offer: bytes,
     raise AssertionError("the offer was made with other random bytes")
 
 
+@pytest.mark.slow
 async def test_when_a_call_has_ended_its_keys_are_nowhere_in_memory() -> None:
     """Not in the call that the program still holds, nor anywhere else in the interpreter."""
     async with mallorys_world() as world:
