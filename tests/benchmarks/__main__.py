@@ -18,6 +18,7 @@ from tests.benchmarks.report import Figure, Report, Table
 
 NAMES = (
     "setup",
+    "phone",
     "probe",
     "packet_cost",
     "call_cpu",

@@ -148,3 +148,12 @@ async def test_sealing() -> None:
     report = await measured("sealing")
     assert len(report.figures) == 12
     assert all(figure.median > 0 for figure in report.figures.values())
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.timeout(120)
+async def test_phone() -> None:
+    report = await measured("phone")
+    assert report.figures["phone_memory_rtt50_up_ms"].median >= 150, "nothing delays signaling, or the relays"
+    assert report.figures["phone_idle_signaling_bytes_per_minute"].median < 10_000
