@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -11,8 +12,11 @@ from hypothesis import HealthCheck, settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadlines and no complaints about slow data: a busy machine is not a defect, and hypothesis builds its tables of
-# characters at first use.
-settings.register_profile("relaycall", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# characters at first use. RELAYCALL_FUZZ=n runs n cases in each test that does not say how many it has.
+EXAMPLES = int(os.environ.get("RELAYCALL_FUZZ", "0")) or settings.default.max_examples
+settings.register_profile(
+    "relaycall", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=EXAMPLES
+)
 settings.load_profile("relaycall")
 
 # Collecting the tests, and looking at their syntax trees, makes very many objects and no garbage: the garbage collector

@@ -87,7 +87,7 @@ IMPORTERS = {
         "relaycall.relays.ice_servers",
     ],
     "platformdirs": ["relaycall.store", "relaycall.config", "relaycall.cli"],
-    "pyee": ["relaycall.call.call", "relaycall.call.phone"],
+    "pyee": ["relaycall.call.emitter"],
     "pylibsrtp": ["relaycall.media"],
     "redis": ["relaycall.server.signaling_redis"],
     "doubleratchet": ["relaycall.identity.ratchet"],

@@ -192,7 +192,7 @@ class AudioCall:
             self.connection.add_remote(entry.address, entry.priority, entry.leg_ms / 1000)
         self.session = AudioSession(
             self.connection,
-            call_key=call_key or key,
+            call_key=key if call_key is None else call_key,
             caller=self._caller,
             local_ssrc=mine.audio.ssrc,
             remote_ssrc=theirs.audio.ssrc,
@@ -329,3 +329,4 @@ class AudioCall:
             await self.connection.close()
             if self._hanging_up is not None:
                 await self._hanging_up
+            self._record = None  # its secrets

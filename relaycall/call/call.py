@@ -12,11 +12,9 @@ import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-from pyee.asyncio import AsyncIOEventEmitter
 
 from relaycall.call.audio_call import AudioCall
+from relaycall.call.emitter import Emitter
 from relaycall.call.events import CallEvent, Ended
 from relaycall.call.line import Line, Party
 from relaycall.call.messages import Kind, is_tag, offer_body, tag
@@ -42,16 +40,6 @@ _SIMPLE = {
     Do.SEND_CANCELLED: Kind.CANCELLED,
 }
 _HEARD = {Kind.RINGING: Input.RINGS, Kind.DECLINED: Input.DECLINED, Kind.BUSY: Input.BUSY}
-
-
-class Emitter(AsyncIOEventEmitter):
-    """Emits events. What a handler raises is logged, and told to nobody."""
-
-    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
-        if event == "error":  # a handler raised args[0]
-            logger.error("an event handler failed", exc_info=args[0])
-            return True
-        return super().emit(event, *args, **kwargs)
 
 
 class Call(Emitter):
@@ -248,6 +236,7 @@ class Call(Emitter):
             self._start(self._connect)
         elif what is Do.CLOSE:
             self._finishing = self._event_loop.create_task(self._finish())
+            self._finishing.add_done_callback(lambda _: self._tell_end())
 
     def _say(self, kind: Kind, body: bytes) -> None:
         """People carry offer and answer; the rest is not worth their while, and media says it too."""
@@ -360,20 +349,21 @@ class Call(Emitter):
             job.cancel()
         said = list(self._posting.values())
         closed = self._event_loop.create_task(self._close(jobs))
-        try:
-            await asyncio.wait([*said, closed], timeout=LAST_WORDS)
-            await asyncio.wait([closed], timeout=CLOSE_TIMEOUT - LAST_WORDS)
-            for task in (*said, closed):
-                task.cancel()
-            await asyncio.wait([*said, closed])
-        finally:  # whoever waits for the end must not wait for ever, though the program itself is being ended
-            self._erase()
-            self._line.over(self)
-            if not self._connected.done():
-                self._connected.set_result(False)
-            end = self._end()
-            self._ended.set_result(end)
-            self.emit("ended", end)
+        await asyncio.wait([*said, closed], timeout=LAST_WORDS)
+        await asyncio.wait([closed], timeout=CLOSE_TIMEOUT - LAST_WORDS)
+        for task in (*said, closed):
+            task.cancel()
+        await asyncio.wait([*said, closed])
+
+    def _tell_end(self) -> None:
+        """However `_finish` ended, also if it was cancelled before it began: nobody waits for ever."""
+        self._erase()
+        self._line.over(self)
+        if not self._connected.done():
+            self._connected.set_result(False)
+        end = self._end()
+        self._ended.set_result(end)
+        self.emit("ended", end)
 
     async def _close(self, jobs: set[asyncio.Task[None]]) -> None:
         if jobs:

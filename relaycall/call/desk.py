@@ -100,7 +100,7 @@ class Desk:
         self._sealer = sealer
         self._signaling = signaling
         self._url = url
-        self._expected: dict[PublicIdentity, asyncio.Future[None]] = {}
+        self._expected: dict[PublicIdentity, list[asyncio.Future[None]]] = {}
         self._sealing = asyncio.Lock()
         self._allowance = float(STRANGERS_BURST)
         self._allowed_at = float("-inf")
@@ -149,6 +149,14 @@ class Desk:
         self.check_server(party.name, card.signaling)
         return party
 
+    def stranger(self, opened: Opened, card_bytes: bytes) -> Party:
+        """The same for somebody who is no contact, without a look at whom we know."""
+        card = decode_card(card_bytes)
+        if card.identity != opened.sender:
+            raise CardRefused("it is not the sender's")
+        self.check_server(card.name, card.signaling)
+        return Party(card.identity, card.mailbox, None, card.name)
+
     def party_of(self, who: str | Card) -> Party:
         """Whom we want to call.
 
@@ -194,7 +202,8 @@ class Desk:
         """
         if self.carried or await self._sealer.knows_prekey(to.identity):
             return True
-        expected = self._expected.setdefault(to.identity, asyncio.get_running_loop().create_future())
+        expected = asyncio.get_running_loop().create_future()
+        self._expected.setdefault(to.identity, []).append(expected)
         unsent: SignalingError | None = None
         try:
             async with asyncio.timeout(INTRODUCTION_TIMEOUT):
@@ -211,42 +220,31 @@ class Desk:
                 raise unsent from None
             return False
         finally:
-            if self._expected.get(to.identity) is expected:
+            waiting = self._expected[to.identity]
+            waiting.remove(expected)
+            if not waiting:
                 del self._expected[to.identity]
         return await self._sealer.knows_prekey(to.identity)
 
-    async def welcome(self, to: Party, *, code_needed: bool) -> None:
-        """Answer an introduction. Those of strangers are answered for as long as they are few.
-
-        Raises:
-            MessageRefused: there are too many.
-            SignalingError, StoreError: as `post`.
-        """
-        if to.contact is None and not self._allows():
-            raise MessageRefused("too many strangers introduce themselves")
-        if code_needed:
-            await self.post(to, Kind.CODE_NEEDED, b"")
-        else:
-            await self.post(to, Kind.WELCOME, self.card)
-
-    def welcomed(self, by: PublicIdentity, error: CodeNeeded | None) -> None:
-        """The answer to an introduction of ours, if there was one."""
-        expected = self._expected.get(by)
-        if expected is None or expected.done():
-            raise MessageRefused("it answers nothing")
-        if error is None:
-            expected.set_result(None)
-        else:
-            expected.set_exception(error)
-
-    def _allows(self) -> bool:
+    def check_strangers(self) -> None:
+        """A stranger introduces himself. Raises MessageRefused: too many do."""
         now = asyncio.get_running_loop().time()
         self._allowance = min(self._allowance + now - self._allowed_at, float(STRANGERS_BURST))
         self._allowed_at = now
         if self._allowance < 1:
-            return False
+            raise MessageRefused("too many strangers introduce themselves")
         self._allowance -= 1
-        return True
+
+    def welcomed(self, by: PublicIdentity, error: CodeNeeded | None) -> None:
+        """The answer to an introduction of ours, if there was one."""
+        waiting = [one for one in self._expected.get(by, ()) if not one.done()]
+        if not waiting:
+            raise MessageRefused("it answers nothing")
+        for one in waiting:
+            if error is None:
+                one.set_result(None)
+            else:
+                one.set_exception(error)
 
 
 def same_server(one: str, other: str) -> bool:

@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from relaycall.call.call import Call, Emitter
+from relaycall.call.call import Call
 from relaycall.call.desk import Desk, HeldKeys, same_server
+from relaycall.call.emitter import Emitter
 from relaycall.call.ring import Ring
 from relaycall.call.state import CallState, Input
 from relaycall.call.switchboard import Switchboard
@@ -70,7 +71,7 @@ class Phone(Emitter):
         credentials: gives user name and password for those relays that have none.
         name: what we call ourselves. With it, keys are made if the store has none.
         store: where keys and contacts are; by default the keyring or the vault, as `open_store` finds it.
-        strangers, unverified: who may ring.
+        strangers, unverified: who may ring; who is not verified and may not is not called either.
         prewarm: keep relays allocated between calls, so that a call takes round trips and not seconds. The relays see
             that we are there for as long.
         protect: send audio over two paths that share no relay, always.
@@ -186,11 +187,12 @@ class Phone(Emitter):
         Raises:
             ContactUnknown, IdentityDamaged: there is no contact of that name.
             KeyChanged: a contact has the mailbox or the name of the card, with other keys.
+            NotVerified: a contact that is not, and the phone has `unverified=Unverified.REFUSE`.
             OnAnotherServer: they are not on our signaling server.
             SignalingClosed: the phone is not open.
         """
-        source = source_of(audio)
         party = self._opened(self._desk).party_of(who)
+        source = source_of(audio)
         return self._opened(self._board).place(party, source, sink)
 
     async def incoming(self) -> AsyncIterator[Ring]:
@@ -320,11 +322,11 @@ class Phone(Emitter):
     def _ring(self, call: Call) -> None:
         ring = Ring(call)
         self.emit("incoming", ring)
-        try:
-            self._rings.put_nowait(ring)
-        except asyncio.QueueFull:  # they answer by events
-            self._rings.get_nowait()
-            self._rings.put_nowait(ring)
+        if self._rings.full():  # who calls again and again pushes nobody out who still rings
+            waiting = [self._rings.get_nowait() for _ in range(MAX_WAITING)]
+            for one in [one for one in waiting if one is not None and one.rings][1 - MAX_WAITING :]:
+                self._rings.put_nowait(one)
+        self._rings.put_nowait(ring)
 
     def _end_rings(self) -> None:
         while self._rings.full():

@@ -79,10 +79,10 @@ class Sound:
     async def close(self) -> None:
         """Close all of it and give the relays back, within two seconds. Nobody may be preparing any more."""
         try:
-            if self.audio is not None and self._pool is not None:
-                await asyncio.gather(self.audio.close(), self._pool.close(), return_exceptions=True)
-            else:
+            if self.audio is None:
                 close_both(self._source, self._sink)
+            parts = [part for part in (self.audio, self._pool) if part is not None]
+            await asyncio.gather(*(part.close() for part in parts), return_exceptions=True)
         finally:
             if self._pool is not None:
                 self._line.give_back_pool()

@@ -8,6 +8,7 @@ at the same moment, one of the two offers counts.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -18,15 +19,18 @@ from relaycall.call.messages import Kind, read_call_id, read_offer
 from relaycall.call.record import decode_record
 from relaycall.call.state import CallState, Input
 from relaycall.call.warm import WarmPool
-from relaycall.errors import CodeNeeded, MessageRefused
+from relaycall.errors import CodeNeeded, MessageRefused, NotVerified, RelaycallError
 from relaycall.identity.contact import Strangers, Unverified, may_ring
 from relaycall.identity.handshake import CalleeHandshake, our_offer_wins
-from relaycall.identity.keys import Identity
+from relaycall.identity.keys import Identity, PublicIdentity
 from relaycall.identity.sealer import Opened
 from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.relays.pool import RelayPool
 
-MAX_RINGING = 4
+logger = logging.getLogger(__name__)
+
+MAX_RINGING = 4  # contacts, and as many strangers
+MAX_REPLIES = 16  # answers under way, one for each sender
 REMEMBERED = 64  # calls that are over, whose offers may come again
 OUTGOING = (CallState.IDLE, CallState.CALLING, CallState.RINGING)
 RUNNING = (CallState.ACCEPTED, CallState.CONNECTING, CallState.CONNECTED, CallState.RECONNECTING)
@@ -64,6 +68,7 @@ class Switchboard:
         self._on_ring = on_ring
         self._calls: set[Call] = set()
         self._over: OrderedDict[bytes, None] = OrderedDict()
+        self._replies: dict[PublicIdentity, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"<Switchboard with {len(self._calls)} calls>"
@@ -74,7 +79,13 @@ class Switchboard:
         return tuple(self._calls)
 
     def place(self, party: Party, source: AudioSource, sink: AudioSink | None) -> Call:
-        """A call to somebody. If they are calling us, that call is accepted."""
+        """A call to somebody. If they are calling us, that call is accepted.
+
+        Raises:
+            NotVerified: a contact that is not, and the policy asks for it.
+        """
+        if party.contact is not None and not party.contact.verified and self._unverified is Unverified.REFUSE:
+            raise NotVerified(party.contact.name)
         for call in self._calls:
             if call.party.identity == party.identity and call.state is CallState.RINGING and not call.caller:
                 call.accept(source, sink)
@@ -113,7 +124,10 @@ class Switchboard:
 
     async def close(self) -> None:
         """End all calls, within two seconds."""
-        await asyncio.gather(*(call.hang_up() for call in self.calls))
+        replies = list(self._replies.values())
+        for reply in replies:
+            reply.cancel()
+        await asyncio.gather(*(call.hang_up() for call in self.calls), *replies, return_exceptions=True)
 
     # --- what a call needs --------------------------------------------------------------------------------------------
 
@@ -151,12 +165,17 @@ class Switchboard:
     # --- new calls ----------------------------------------------------------------------------------------------------
 
     async def _introduction(self, opened: Opened) -> None:
+        if opened.contact is None and self._strangers is Strangers.CODE:
+            self._desk.check_strangers()
+            self._reply(self._desk.stranger(opened, opened.body), Kind.CODE_NEEDED, b"")
+            self._desk.check_name(await self._desk.party(opened, opened.body))  # for our user: the answer is the same
+            return
         party = await self._desk.party(opened, opened.body)
         self._desk.check_name(party)
-        code_needed = party.contact is None and self._strangers is Strangers.CODE
-        if not code_needed:
-            may_ring(party.contact, self._strangers, self._unverified)
-        await self._desk.welcome(party, code_needed=code_needed)
+        may_ring(party.contact, self._strangers, self._unverified)
+        if party.contact is None:
+            self._desk.check_strangers()
+        self._reply(party, Kind.WELCOME, self.card)
 
     async def _offer(self, opened: Opened) -> None:
         card, offer = read_offer(opened.body)
@@ -181,13 +200,26 @@ class Switchboard:
             if old.state is CallState.RINGING:
                 old.happens(Input.CANCELLED)  # they have lost it
         others = [call for call in self._calls if call.state in RUNNING and call not in theirs]
-        if others or sum(call.state is CallState.RINGING for call in self._calls) >= MAX_RINGING:
-            await self.post(party, Kind.BUSY, called.call_id)
+        alike = [call for call in self._calls if (call.party.contact is None) == (party.contact is None)]
+        if others or sum(call.state is CallState.RINGING for call in alike) >= MAX_RINGING:
+            self._reply(party, Kind.BUSY, called.call_id)
             return
         call = self._new(party, caller=False)
         call.add_listener("state", lambda state: self._supersede(call, state))
         call.ring(called)
         self._on_ring(call)
+
+    def _reply(self, to: Party, kind: Kind, body: bytes) -> None:
+        """Answer in a task of its own, since a mailbox may take its time: one at a time to each, and few in all."""
+        if to.identity not in self._replies and len(self._replies) < MAX_REPLIES:
+            task = self._replies[to.identity] = asyncio.create_task(self._post_reply(to, kind, body))
+            task.add_done_callback(lambda _: self._replies.pop(to.identity))
+
+    async def _post_reply(self, to: Party, kind: Kind, body: bytes) -> None:
+        try:
+            await self.post(to, kind, body)
+        except RelaycallError as error:  # they ask again
+            logger.info("An answer could not be sent: %s", error.code)
 
     def _new(self, party: Party, *, caller: bool) -> Call:
         call = Call(self, party, caller=caller, protect=self._protect)

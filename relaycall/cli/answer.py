@@ -12,7 +12,7 @@ import click
 
 from relaycall.call.phone import Phone
 from relaycall.call.ring import Ring
-from relaycall.cli.asking import check_terminal, open_asking
+from relaycall.cli.asking import check_terminal, open_for_keys
 from relaycall.cli.calling import News, Options, calling_options
 from relaycall.cli.carrying import Carrier
 from relaycall.cli.keyboard import Keyboard
@@ -23,7 +23,7 @@ from relaycall.cli.stopping import Stop
 from relaycall.cli.talk import Talk
 from relaycall.errors import MediaError, RelaycallError
 from relaycall.identity.card import card_to_text
-from relaycall.identity.contact import Strangers
+from relaycall.identity.contact import Strangers, Unverified
 from relaycall.identity.keys import PublicIdentity
 from relaycall.media.audio import AudioSource, SilenceSource
 from relaycall.media.files import FileSink
@@ -39,8 +39,15 @@ from relaycall.media.files import FileSink
     show_default=True,
     help="Who is no contact: not answered, told that a code is needed first, or let ring.",
 )
+@click.option(
+    "--unverified",
+    type=click.Choice([str(one) for one in Unverified]),
+    default=str(Unverified.RING),
+    show_default=True,
+    help="A contact that is not verified: let ring, or refused.",
+)
 @click.option("--once", is_flag=True, help="End after the first call that was taken.")
-def answer(auto: tuple[str, ...], strangers: str, once: bool, **given: Any) -> int:
+def answer(auto: tuple[str, ...], strangers: str, unverified: str, once: bool, **given: Any) -> int:
     """Wait for calls until q or Ctrl-C, and ask for each whether to take it.
 
     During a call the keys are those of `relaycall call`. Without a terminal, calls of those given by --auto-accept are
@@ -52,15 +59,19 @@ def answer(auto: tuple[str, ...], strangers: str, once: bool, **given: Any) -> i
         options.check()
         if not auto:
             check_terminal("--auto-accept")
-        return asyncio.run(_answer(options, screen, auto, Strangers(strangers), once))
+        policy = Strangers(strangers), Unverified(unverified)
+        return asyncio.run(_answer(options, screen, auto, policy, once))
     except RelaycallError as error:
         screen.failed(error)
         return error.exit_code
 
 
-async def _answer(options: Options, screen: Screen, auto: tuple[str, ...], strangers: Strangers, once: bool) -> int:
-    store = await open_asking()
-    phone = await options.phone(store, time.time(), prewarm=True, strangers=strangers)
+async def _answer(
+    options: Options, screen: Screen, auto: tuple[str, ...], policy: tuple[Strangers, Unverified], once: bool
+) -> int:
+    store = await open_for_keys()
+    strangers, unverified = policy
+    phone = await options.phone(store, time.time(), prewarm=True, strangers=strangers, unverified=unverified)
     with contextlib.ExitStack() as stack:
         stack.enter_context(screen)
         async with phone:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from relaycall.errors import ConfigError
+from relaycall.errors import ConfigError, StoreUnavailable
 from relaycall.redact import Secret
 from relaycall.store import Store, open_store
 from relaycall.store.opening import PASSPHRASE
@@ -16,6 +16,15 @@ from relaycall.store.opening import PASSPHRASE
 async def open_asking() -> Store:
     """The store; the passphrase of a vault is asked for where there is a person to ask."""
     return await open_store(ask=_passphrase if sys.stdin.isatty() else None)
+
+
+async def open_for_keys() -> Store:
+    """The same, for keys and contacts, which cannot be elsewhere. Raises StoreUnavailable, saying what to do."""
+    try:
+        return await open_asking()
+    except StoreUnavailable as error:
+        error.next_step = f"Set {PASSPHRASE} to a passphrase of your choice: an encrypted vault then keeps your keys."
+        raise
 
 
 def ask_secret(prompt: str, *, twice: bool) -> Secret:

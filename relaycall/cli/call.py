@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from relaycall.cli.asking import open_asking
+from relaycall.cli.asking import open_for_keys
 from relaycall.cli.calling import News, Options, calling_options
 from relaycall.cli.keyboard import Keyboard
 from relaycall.cli.screen import Screen, screen_for
@@ -39,7 +39,7 @@ def call_command(contact: str, **given: Any) -> int:
 
 
 async def _call(contact: str, options: Options, screen: Screen) -> int:
-    store = await open_asking()
+    store = await open_for_keys()
     phone = await options.phone(store, time.time(), prewarm=False)
     with contextlib.ExitStack() as stack:
         stack.enter_context(screen)

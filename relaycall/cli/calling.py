@@ -14,12 +14,13 @@ from relaycall.cli.asking import check_terminal
 from relaycall.cli.carrying import Carrier
 from relaycall.cli.config import config_option
 from relaycall.cli.demo import given_relays
+from relaycall.cli.hints import changed_step
 from relaycall.cli.keyboard import Keyboard
 from relaycall.cli.remote_text import shown
 from relaycall.cli.screen import Screen
 from relaycall.config import Settings
 from relaycall.errors import ConfigError, KeyChanged, RelaycallError
-from relaycall.identity.contact import Strangers
+from relaycall.identity.contact import Strangers, Unverified
 from relaycall.identity.own import load_own
 from relaycall.media.audio import AudioSource, SilenceSource, ToneSource
 from relaycall.media.files import FileSink, FileSource
@@ -116,7 +117,15 @@ class Options:
         path = self.record if number == 1 else self.record.with_stem(f"{self.record.stem}-{number}")
         return FileSink(path)
 
-    async def phone(self, store: Store, now: float, *, prewarm: bool, strangers: Strangers = Strangers.CODE) -> Phone:
+    async def phone(
+        self,
+        store: Store,
+        now: float,
+        *,
+        prewarm: bool,
+        strangers: Strangers = Strangers.CODE,
+        unverified: Unverified = Unverified.RING,
+    ) -> Phone:
         """A phone as it is configured, to be opened.
 
         Args:
@@ -139,6 +148,7 @@ class Options:
             relays=given,
             store=store,
             strangers=strangers,
+            unverified=unverified,
             prewarm=prewarm,
             protect=self.protect,
             laboratory=laboratory,
@@ -164,29 +174,34 @@ class Options:
 class News:
     """Tells what happens to a phone beside its calls: each kind of refusal once in ten seconds, for they may be many.
 
+    The changed keys of a contact are told once a minute: a call comes again and again while nobody answers it.
+
     Args:
         phone: open.
         now: gives the seconds of a clock that never goes back.
     """
 
     EVERY = 10.0
+    EVERY_CHANGE = 60.0
 
     def __init__(self, phone: Phone, screen: Screen, now: Callable[[], float]) -> None:
         self._screen = screen
         self._now = now
-        self._told: dict[str, float] = {}
+        self._told: dict[tuple[str, str], float] = {}  # by code, and the contact whose keys have changed
         self._lost = False
         phone.on("refused", self._refused)
         phone.on("signaling", self._signaling)
         phone.on("relays", self._relays)
 
     def _refused(self, error: RelaycallError) -> None:
-        if self._now() - self._told.get(error.code, float("-inf")) < self.EVERY:
+        key, every, text, step = (error.code, ""), self.EVERY, error.sentence, error.next_step
+        if isinstance(error, KeyChanged):
+            key, every, step = (error.code, error.name), self.EVERY_CHANGE, changed_step(error.name)
+            text = f"{text} {step}"
+        if self._now() - self._told.get(key, float("-inf")) < every:
             return
-        self._told[error.code] = self._now()
-        text = shown(error.sentence)[1:-1]
-        step = f" {error.next_step}" if isinstance(error, KeyChanged) else ""
-        self._screen.say("refused", text + step, code=error.code, sentence=error.sentence, next_step=error.next_step)
+        self._told[key] = self._now()
+        self._screen.say("refused", shown(text)[1:-1], code=error.code, sentence=error.sentence, next_step=step)
 
     def _signaling(self, state: SignalingState) -> None:
         lost = state is SignalingState.RECONNECTING

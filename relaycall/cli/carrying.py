@@ -51,6 +51,7 @@ class Carrier:
         self._answered = answered
         self._listening = asyncio.Event()
         self._pasted = ""
+        self._told_end = False
         self._news = asyncio.Event()
         self._seen = ""
         transport.on_text = self._give
@@ -67,6 +68,7 @@ class Carrier:
         """Their next text may come."""
         if not self._listening.is_set():
             self._pasted = ""
+            self._told_end = False
             self._listening.set()
             if self._text_in is None:
                 self._keyboard.on_text = self._paste
@@ -113,7 +115,8 @@ class Carrier:
                 await self._transport.accept(text)
             except TextTruncated as error:
                 if error.where == "end" and self._text_in is None:
-                    continue  # there is more to come
+                    self._wait_for_end()
+                    continue
                 self._refuse(error)
             except SignalingError as error:
                 self._refuse(error)
@@ -121,8 +124,15 @@ class Carrier:
                 self._screen.say("text_taken", "Their text is taken.")
                 self.rest()
 
+    def _wait_for_end(self) -> None:
+        """There is more to come: it is told once, since a slow line brings a text in many pieces."""
+        if not self._told_end:
+            self._told_end = True
+            self._screen.ask("Its end is missing so far: paste the rest, or all of it again.")
+
     def _refuse(self, error: SignalingError) -> None:
         self._pasted = ""
+        self._told_end = False
         self._screen.say(
             "refused",
             f"{error.sentence} {error.next_step}",

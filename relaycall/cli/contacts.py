@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shlex
 import sys
@@ -14,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from relaycall.cli.asking import open_asking
+from relaycall.cli.asking import open_for_keys
 from relaycall.cli.card_text import read_card
 from relaycall.cli.codes import exchange
+from relaycall.cli.hints import changed_step
 from relaycall.cli.keys import json_option, load_contacts
 from relaycall.cli.remote_text import shown
-from relaycall.errors import ConfigError, ContactExists
+from relaycall.errors import ConfigError, ContactExists, IdentityDamaged, IdentityMissing, KeyChanged
 from relaycall.identity.card import Card, card_to_text
 from relaycall.identity.contact import Contact, clean_name, folded
 from relaycall.identity.own import load_own
@@ -37,7 +39,7 @@ def contacts() -> None:
 @json_option
 def list_(as_json: bool) -> None:
     """Show all contacts, and which of them are verified."""
-    book = asyncio.run(load_contacts(asyncio.run(open_asking())))
+    book = asyncio.run(load_contacts(asyncio.run(open_for_keys())))
     found = [book.get(name) for name in book.names]
     if as_json:
         for contact in found:
@@ -101,8 +103,8 @@ def add(
         )
     if code is None and signaling is not None:
         raise ConfigError("A server is needed for a code only.", "Leave out --signaling; the card names theirs.")
-    store = asyncio.run(open_asking())
-    if name is not None:
+    store = asyncio.run(open_for_keys())
+    if name is not None and code is not None:
         _check_free(store, name)
     given = " ".join(cards) or None  # a text that a chat has wrapped, perhaps
     theirs = read_card(given) if code is None else _by_code(store, code == NEW, signaling, laboratory, as_json)
@@ -133,7 +135,28 @@ def _by_code(store: Store, new: bool, signaling: str | None, laboratory: bool, a
 
 
 async def _add(store: Store, card: Card, name: str | None) -> Contact:
-    return await (await load_contacts(store)).add(card, time.time(), name)
+    """Add them. Raises ConfigError, ContactExists, KeyChanged, saying what to do instead."""
+    with contextlib.suppress(IdentityMissing, IdentityDamaged):
+        if (await load_own(store, time.time())).identity.public == card.identity:
+            raise ConfigError("This is your own card.", "Give it to them, and add theirs.")
+    book = await load_contacts(store)
+    try:
+        return await book.add(card, time.time(), name)
+    except KeyChanged as error:
+        error.next_step = changed_step(error.name)
+        raise
+    except ContactExists as error:
+        known = book.get(error.name)
+        if known.identity == card.identity:
+            error.sentence = f"These are the keys of {known.name}, a contact of yours."
+            error.next_step = f"To call them something else: relaycall contacts rename {shlex.quote(known.name)} NEW"
+        else:
+            before, after = known.identity.fingerprint, card.identity.fingerprint
+            error.sentence = (
+                f"There is a contact named {known.name} with other keys: {before} is known, {after} is new."
+            )
+            error.next_step = f"{changed_step(known.name)}. Somebody else of that name: give another one by --name."
+        raise
 
 
 @contacts.command()
@@ -145,7 +168,7 @@ def remove(name: str) -> None:
         book = await load_contacts(store)
         await (book.discard if name in book.damaged else book.remove)(name)
 
-    asyncio.run(forget(asyncio.run(open_asking())))
+    asyncio.run(forget(asyncio.run(open_for_keys())))
     click.echo(f"Removed {shown(name)}.", err=True)
 
 
@@ -158,5 +181,5 @@ def rename(name: str, new: str) -> None:
     async def change(store: Store) -> Contact:
         return await (await load_contacts(store)).rename(name, new)
 
-    contact = asyncio.run(change(asyncio.run(open_asking())))
+    contact = asyncio.run(change(asyncio.run(open_for_keys())))
     click.echo(f"{shown(name)} is {shown(contact.name)} now.", err=True)

@@ -112,7 +112,7 @@ def remove(name: str) -> None:
 def mint(secret_file: Path | None, secret_ref: str | None, ttl: str, as_json: bool) -> None:
     """Make time-limited credentials from a relay's shared secret, and print them.
 
-    This is the one command that prints a password, since that is what it is for: it holds for a limited time.
+    It prints a password, since that is what it is for: it holds for a limited time. Only serve --turn does so, too.
     """
     if (secret_file is None) == (secret_ref is None):
         raise ConfigError("mint needs the shared secret.", "Give either --secret-file or --secret-ref.")

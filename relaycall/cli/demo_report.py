@@ -16,6 +16,7 @@ from rich.table import Table
 from relaycall.call.audio_call import AudioCall
 from relaycall.call.call import Call
 from relaycall.call.events import RelayChanged
+from relaycall.cli.hints import next_step_of
 from relaycall.errors import MediaError, RelaycallError
 
 PARTIES = ("alice", "bob")
@@ -209,7 +210,9 @@ class JsonReporter:
             self._print({"event": "progress", "seconds": self._second, "total": total})
 
     def failed(self, error: RelaycallError) -> None:
-        self._print({"event": "error", "code": error.code, "sentence": error.sentence, "next_step": error.next_step})
+        self._print(
+            {"event": "error", "code": error.code, "sentence": error.sentence, "next_step": next_step_of(error)}
+        )
         self._print({"event": "summary", "ok": False, "exit_code": error.exit_code, "problems": [error.sentence]})
 
     def summary(self, summary: Summary) -> None:
@@ -245,7 +248,7 @@ class TableReporter:
 
     def failed(self, error: RelaycallError) -> None:
         self._stop()
-        self._err.print(f"[red]error:[/red] {escape(error.sentence)}\n       {escape(error.next_step)}")
+        self._err.print(f"[red]error:[/red] {escape(error.sentence)}\n       {escape(next_step_of(error))}")
 
     def summary(self, summary: Summary) -> None:
         self._stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from relaycall.cli.asking import agrees, open_asking
+from relaycall.cli.asking import agrees, open_for_keys
 from relaycall.cli.card_text import read_card
 from relaycall.cli.qr import qr_text
 from relaycall.cli.remote_text import shown
@@ -39,13 +39,14 @@ def keys() -> None:
 @keys.command()
 @click.option("--name", help="What we call ourselves, to make keys with.")
 @click.option("--signaling", metavar="URL", help="The server that is to have our mailbox, to make keys with.")
+@click.option("--laboratory", is_flag=True, help="Allow a signaling server without TLS.")
 @json_option
-def show(name: str | None, signaling: str | None, as_json: bool) -> None:
+def show(name: str | None, signaling: str | None, laboratory: bool, as_json: bool) -> None:
     """Show our name, our fingerprint and our card.
 
     Where there are no keys they are made, if both --name and --signaling are given, or if you say so at a terminal.
     """
-    own = asyncio.run(_own_or_new(asyncio.run(open_asking()), name, signaling))
+    own = asyncio.run(_own_or_new(asyncio.run(open_for_keys()), name, signaling, laboratory))
     card = card_to_text(own.card())
     if as_json:
         entry = {"name": own.name, "fingerprint": own.identity.public.fingerprint, "signaling": own.signaling}
@@ -58,7 +59,7 @@ def show(name: str | None, signaling: str | None, as_json: bool) -> None:
     show_qr(card)
 
 
-async def _own_or_new(store: Store, name: str | None, signaling: str | None) -> OwnKeys:
+async def _own_or_new(store: Store, name: str | None, signaling: str | None, laboratory: bool) -> OwnKeys:
     try:
         own = await load_own(store, time.time())
     except IdentityMissing as missing:
@@ -69,22 +70,21 @@ async def _own_or_new(store: Store, name: str | None, signaling: str | None) -> 
             click.echo(f"{missing.sentence} They are made now, and kept where you keep your secrets.", err=True)
             name = name or click.prompt("What do you call yourself", err=True)
             signaling = signaling or click.prompt("URL of your signaling server", err=True)
-        return await _make(store, name, signaling)
+        open_signaling(signaling, laboratory=laboratory)  # which says what is wrong with it
+        return await create_own(store, name, signaling, time.time())
     if (name or own.name, signaling or own.signaling) != (own.name, own.signaling):
-        raise ConfigError("There are keys already, for another name or server.", "Leave out --name and --signaling.")
+        raise ConfigError(
+            "There are keys already, for another name or server.",
+            "Leave out --name and --signaling. Another server, from now on: relaycall answer --signaling URL.",
+        )
     return own
-
-
-async def _make(store: Store, name: str, signaling: str) -> OwnKeys:
-    open_signaling(signaling, laboratory=True)  # which says what is wrong with it
-    return await create_own(store, name, signaling, time.time())
 
 
 @keys.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def export(file: Path | None) -> None:
     """Write our card to FILE, which must not exist, or to standard output."""
-    own = asyncio.run(load_own(asyncio.run(open_asking()), time.time()))
+    own = asyncio.run(load_own(asyncio.run(open_for_keys()), time.time()))
     card = card_to_text(own.card())
     if file is None:
         click.echo(card)
@@ -109,7 +109,7 @@ def verify(contact: str, yes: bool, as_json: bool) -> int:
     Compare it where nobody can pretend to be them: in person, or in a call in which you know the voice. With --json
     and without --yes nothing is asked and nothing changes.
     """
-    store = asyncio.run(open_asking())
+    store = asyncio.run(open_for_keys())
     found, number = asyncio.run(_safety_number(store, contact))
     if as_json:
         if yes:
@@ -151,7 +151,7 @@ def accept(contact: str, card: str, yes: bool, as_json: bool) -> int:
     in another way, that their keys are new: compare the fingerprint with them.
     """
     new = read_card(card)
-    store = asyncio.run(open_asking())
+    store = asyncio.run(open_for_keys())
     known = asyncio.run(load_contacts(store)).get(contact)
     before, after = known.identity.fingerprint, new.identity.fingerprint
     if not as_json:
@@ -175,7 +175,7 @@ def accept(contact: str, card: str, yes: bool, as_json: bool) -> int:
 @json_option
 def rotate(yes: bool, as_json: bool) -> int:
     """Replace our keys by new ones, on purpose."""
-    store = asyncio.run(open_asking())
+    store = asyncio.run(open_for_keys())
     before = asyncio.run(load_own(store, time.time())).identity.public.fingerprint
     if not yes:
         click.echo(

@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from relaycall.cli.hints import next_step_of
 from relaycall.config import Settings
-from relaycall.errors import ConfigError, NoRelay
+from relaycall.errors import ConfigError, NoRelay, RelayLied
 from relaycall.redact import Secret
 from relaycall.relays.configured import configured_relays
 from relaycall.relays.discovery import find_relays
@@ -152,7 +153,8 @@ def _show(results: Sequence[ProbeResult], selection: Selection | None) -> None:
     Console(width=width).print(table)
     for result in rows:
         if result.verdict is not Verdict.OK:
-            click.echo(f"- {result.sentence}\n  {result.next_step}")
+            step = next_step_of(result.error) if isinstance(result.error, RelayLied) else result.next_step
+            click.echo(f"- {result.sentence}\n  {step}")
     for result in {result.server: result for result in rows}.values():
         if result.times_given > 1:
             click.echo(f"- The relay {result.server.name} is given {result.times_given} times; it was probed once.")

@@ -12,8 +12,11 @@ from typing import Protocol
 import click
 from rich.cells import set_cell_size
 
+from relaycall.cli.hints import next_step_of
 from relaycall.cli.meter import Reading
-from relaycall.errors import RelaycallError
+from relaycall.errors import NoRelay, RelaycallError
+
+RELAYS = ("relay", "relay_lost")  # the events that tell why a relay cannot be used
 
 
 class Screen(Protocol):
@@ -76,10 +79,14 @@ class StatusLine:
 
 
 class PeopleScreen:
-    """What happens goes to standard error, and what is to be taken from here to standard output."""
+    """What happens goes to standard error, and what is to be taken from here to standard output.
+
+    A failure of a relay is told by several, and shown once.
+    """
 
     def __init__(self) -> None:
         self._line = StatusLine()
+        self._relays: dict[object, tuple[str, str]] = {}  # by relay: what told its last failure, and how
 
     def __enter__(self) -> PeopleScreen:
         return self
@@ -88,6 +95,13 @@ class PeopleScreen:
         self._line.clear()
 
     def say(self, event: str, text: str, /, **data: object) -> None:
+        if event in RELAYS:
+            told = self._relays.get(data.get("relay"))
+            if told is not None and told[0] != event and told[1] == text:
+                return
+            self._relays[data.get("relay")] = event, text
+        elif event in ("ring", "ended"):
+            self._relays.clear()
         self._line.clear()
         click.echo(text, err=True)
 
@@ -105,7 +119,11 @@ class PeopleScreen:
         self._line.show(reading.text())
 
     def failed(self, error: RelaycallError) -> None:
-        self.say("error", f"error: {error.sentence}\n       {error.next_step}")
+        sentence = error.sentence
+        if isinstance(error, NoRelay):
+            for _, told in self._relays.values():
+                sentence = sentence.replace(f" {told}", "")
+        self.say("error", f"error: {sentence}\n       {next_step_of(error)}")
 
 
 class JsonScreen:
@@ -133,7 +151,8 @@ class JsonScreen:
         self._print({"event": "stats", **asdict(reading)})
 
     def failed(self, error: RelaycallError) -> None:
-        self._print({"event": "error", "code": error.code, "sentence": error.sentence, "next_step": error.next_step})
+        step = next_step_of(error)
+        self._print({"event": "error", "code": error.code, "sentence": error.sentence, "next_step": step})
 
     @staticmethod
     def _print(entry: dict[str, object]) -> None:

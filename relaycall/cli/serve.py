@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import json
 import secrets
+import shlex
 import signal
 import ssl
 from pathlib import Path
@@ -15,11 +16,13 @@ import click
 
 from relaycall.errors import ConfigError
 from relaycall.redact import Secret
+from relaycall.relays.server import RelayServer
 from relaycall.server.signaling import SignalingServer
 from relaycall.server.signaling_store import Store
 from relaycall.server.turn import Relay
 from relaycall.store.references import read_secret_file
 
+USER = "development"  # of the relay of --turn
 CANNOT_SEE = (
     "It sees sealed envelopes of one size and random mailbox ids, and keeps each envelope for a minute at most.",
     "It sees the address that connects to it, and which mailboxes that address reads and sends to; it keeps no log.",
@@ -100,9 +103,10 @@ async def _serve(
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with contextlib.AsyncExitStack() as stack:
+        login = None
         if turn:
-            secret = Secret(secrets.token_hex(32))
-            relay = await stack.enter_async_context(development_relay(host, secret))
+            secret, login = Secret(secrets.token_hex(32)), Secret(secrets.token_hex(16))
+            relay = await stack.enter_async_context(development_relay(host, secret, login))
             relays = (relay.uri("udp"), relay.uri("tcp"))
         server = SignalingServer(
             host=host,
@@ -115,7 +119,7 @@ async def _serve(
             relay_secret=secret,
         )
         await stack.enter_async_context(server)
-        _say(server, relays, as_json)
+        _say(server, relays, login, as_json)
         await ended.wait()
     return 0
 
@@ -127,25 +131,46 @@ def redis_store(url: str) -> Store:
     return RedisStore(url)
 
 
-def development_relay(host: str, secret: Secret) -> Relay:
-    """A relay at the same address, which may relay within this machine if that is where it is. Raises ConfigError."""
+def development_relay(host: str, secret: Secret, password: Secret) -> Relay:
+    """A relay at the same address, which may relay within this machine if that is where it is.
+
+    Args:
+        secret: of the credentials that clients of the server are given.
+        password: of the user `USER`, who is there as long as the relay.
+
+    Raises:
+        ConfigError: it cannot be there.
+    """
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise ConfigError("The host of a relay must be an IP address.", "Give an IPv4 or IPv6 literal.") from None
     if address.is_unspecified:
         raise ConfigError("A relay needs one address that peers can reach.", "Give that as --host, not all addresses.")
-    return Relay(host=host, auth_secret=secret.reveal(), laboratory=not address.is_global)
+    users = {USER: password.reveal()}
+    return Relay(host=host, users=users, auth_secret=secret.reveal(), laboratory=not address.is_global)
 
 
-def _say(server: SignalingServer, relays: tuple[str, ...], as_json: bool) -> None:
+def options_for(relay: str, password: Secret) -> str:
+    """What makes a command use the relay of --turn, to be pasted behind it in bash or zsh."""
+    credential = f"--credential-file <(echo {password.reveal()})"  # which is no argument that others could see
+    laboratory = "" if ipaddress.ip_address(RelayServer.parse(relay).host).is_global else " --laboratory"
+    return f"--relay {shlex.quote(relay)} --user {USER} {credential}{laboratory}"
+
+
+def _say(server: SignalingServer, relays: tuple[str, ...], login: Secret | None, as_json: bool) -> None:
     urls = [server.url("ws"), server.url("http")]
     if as_json:
-        click.echo(json.dumps({"event": "listening", "urls": urls, "relays": list(relays)}))
+        entry: dict[str, object] = {"event": "listening", "urls": urls, "relays": list(relays)}
+        if login is not None:
+            entry["login"] = {"username": USER, "password": login.reveal()}
+        click.echo(json.dumps(entry))
         return
     click.echo(f"Listening: {' and '.join(urls)}")
     if relays:
         click.echo(f"Clients get credentials for: {', '.join(relays)}")
+    if login is not None:
+        click.echo(f"For call, answer and demo, until this ends: {options_for(relays[0], login)}")
     for line in CANNOT_SEE:
         click.echo(line)
     click.echo("Ctrl-C ends it.")

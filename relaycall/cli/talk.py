@@ -176,7 +176,8 @@ class Talk:
         self._screen.say("relay_changed", text, old=change.old, new=change.new, gap_ms=change.gap_ms, lost=change.lost)
 
     def _relay_gone(self, event: RelayGone) -> None:
-        self._screen.say("relay_lost", event.error.sentence, code=event.error.code, sentence=event.error.sentence)
+        error = event.error
+        self._screen.say("relay_lost", error.sentence, relay=error.relay, code=error.code, sentence=error.sentence)
 
     def _over(self, end: Ended) -> int:
         if end.error is not None:

@@ -2,11 +2,12 @@
 
 A card is a MessagePack array, decoded with strict types, lengths and ranges, in the one encoding that is canonical:
 
-    [ version 1, serial, name, signing key, agreement key, mailbox, signaling URL, created, signature ]
+    [ version 1, serial, name, signing key, agreement key, mailbox key, signaling URL, created, signature, proof ]
 
-The signature is Ed25519's, by the signing key in it, over everything before its own 64 bytes. So a card proves that its
-parts belong together, and not whose it is: that is for who hands it over, or for comparing safety numbers. A card has
-no end; of two cards of the same identity the one with the higher serial holds.
+Signature and proof are Ed25519's, by the signing key and the mailbox key in it, both over everything before the two. So
+a card proves that its parts belong together, and that its mailbox is its owner's: nobody can put that of somebody else
+on theirs. It does not prove whose it is: that is for who hands it over, or for comparing safety numbers. A card has no
+end; of two cards of the same identity the one with the higher serial holds.
 
 The name is the other person's word. Control characters, what writes from right to left by force and what is invisible
 are refused here, but whoever shows a name must still escape it for where it is shown, and mark it as theirs.
@@ -22,12 +23,12 @@ import msgspec
 from msgspec import Meta
 
 from relaycall.errors import CardRefused, ConfigError
-from relaycall.identity.keys import KEY_SIZE, SIGNATURE_SIZE, Identity, PublicIdentity
+from relaycall.identity.keys import KEY_SIZE, SIGNATURE_SIZE, Identity, PublicIdentity, is_signed
 from relaycall.identity.prekeys import is_agreement_key
 from relaycall.signaling.armor import armor, dearmor
 from relaycall.signaling.keys import mailbox_of
 
-MAX_CARD = 645  # bytes
+MAX_CARD = 711  # bytes
 MAX_NAME = 64  # characters
 MAX_URL = 200  # characters
 MAX_SERIAL = 2**32 - 1
@@ -35,6 +36,8 @@ MAX_TIME = 2**40 - 1  # seconds since 1970
 
 _VERSION: Literal[1] = 1
 _SIGNED = b"relaycall card signature 1"
+_PROVED = b"relaycall card mailbox 1"
+_SIGNATURES_SIZE = 2 * (2 + SIGNATURE_SIZE)  # both, each behind its type and length
 # Letters and marks that are drawn as nothing: fillers, joiners, selectors of variants.
 _INVISIBLE = re.compile(
     r"[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -42,6 +45,7 @@ _INVISIBLE = re.compile(
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:[!-?A-~]*")  # printable ASCII without spaces and @
 
 Key = Annotated[bytes, Meta(min_length=KEY_SIZE, max_length=KEY_SIZE)]
+Signature = Annotated[bytes, Meta(min_length=SIGNATURE_SIZE, max_length=SIGNATURE_SIZE)]
 
 
 class Card(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -51,10 +55,11 @@ class Card(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
         serial: 1 or more; rises whenever the card changes.
         name: what they call themselves, 1 to 64 characters.
         signing, agreement: the keys of their identity, 32 bytes each.
-        mailbox: where envelopes for them go, 32 bytes.
+        mailbox_key: the key that owns their mailbox, 32 bytes.
         signaling: the URL of the server that has the mailbox, at most 200 characters.
         created: seconds since 1970, by their clock.
-        signature: 64 bytes.
+        signature: by their signing key, 64 bytes.
+        proof: by their mailbox key, 64 bytes.
     """
 
     version: Literal[1]
@@ -62,10 +67,11 @@ class Card(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
     signing: Key
     agreement: Key
-    mailbox: Key
+    mailbox_key: Key
     signaling: Annotated[str, Meta(min_length=2, max_length=MAX_URL)]
     created: Annotated[int, Meta(ge=0, le=MAX_TIME)]
-    signature: Annotated[bytes, Meta(min_length=SIGNATURE_SIZE, max_length=SIGNATURE_SIZE)]
+    signature: Signature
+    proof: Signature
 
     @classmethod
     def make(cls, identity: Identity, *, serial: int, name: str, signaling: str, created: int) -> Card:
@@ -85,12 +91,16 @@ class Card(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
             name=name,
             signing=identity.public.signing,
             agreement=identity.public.agreement,
-            mailbox=mailbox_of(identity.mailbox_key.public),
+            mailbox_key=identity.mailbox_key.public,
             signaling=signaling,
             created=created,
             signature=bytes(SIGNATURE_SIZE),
+            proof=bytes(SIGNATURE_SIZE),
         )
-        return msgspec.structs.replace(card, signature=identity.sign(_SIGNED, card._signed()))
+        signed = card._signed()
+        return msgspec.structs.replace(
+            card, signature=identity.sign(_SIGNED, signed), proof=identity.sign_for_mailbox(_PROVED, signed)
+        )
 
     def __repr__(self) -> str:
         return f"<card {self.serial} of {self.identity!r}>"
@@ -100,20 +110,28 @@ class Card(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
         """Whose it is."""
         return PublicIdentity(self.signing, self.agreement)
 
+    @property
+    def mailbox(self) -> bytes:
+        """Where envelopes for them go, 32 bytes."""
+        return mailbox_of(self.mailbox_key)
+
     def encode(self) -> bytes:
         """The card as bytes; the same card gives the same bytes."""
         return msgspec.msgpack.encode(self)
 
     def _signed(self) -> bytes:
-        return self.encode()[:-SIGNATURE_SIZE]
+        return self.encode()[:-_SIGNATURES_SIZE]
 
     def _fault(self) -> str | None:
         """Which rule it breaks that its types do not hold."""
         fault = name_fault(self.name) or url_fault(self.signaling)
         if fault:
             return fault
-        if not self.identity.verifies(_SIGNED, self._signed(), self.signature):
+        signed = self._signed()
+        if not self.identity.verifies(_SIGNED, signed, self.signature):
             return "it is not signed by its own key"
+        if not is_signed(self.mailbox_key, _PROVED, signed, self.proof):
+            return "its mailbox is not proved"
         if not is_agreement_key(self.agreement):
             return "its agreement key is not one"
         return None

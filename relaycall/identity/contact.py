@@ -19,6 +19,7 @@ from relaycall.redact import Secret
 
 MAX_COUNTER = 2**63 - 1
 CONTACTS = "contacts/"  # what the names of the entries in the store begin with
+COUNTERS = "counters/"
 _PREKEYS = "prekeys/"
 
 
@@ -95,17 +96,30 @@ class _Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     serial: Annotated[int, Meta(ge=1, le=MAX_SERIAL)]
     first_seen: Annotated[int, Meta(ge=0, le=MAX_TIME)]
     verified: bool
-    sent: Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
-    received: Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
     replaces: Annotated[str, Meta(pattern=r"^(contacts/[0-9a-f]{32})?\Z")]
 
 
+class _Counters(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The counters of a contact as they are kept."""
+
+    version: Literal[1]
+    contact: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    sent: Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
+    received: Annotated[int, Meta(ge=0, le=MAX_COUNTER)]
+
+
 _decoder = msgspec.msgpack.Decoder(_Entry)
+_counters_decoder = msgspec.msgpack.Decoder(_Counters)
 
 
 def contact_entry(identity: PublicIdentity) -> str:
     """The name of the entry for these keys: their SHA-256, the first 16 bytes in hex."""
     return CONTACTS + hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+def counters_entry(entry: str) -> str:
+    """The name of the entry with the counters of the contact in this entry."""
+    return COUNTERS + entry.removeprefix(CONTACTS)
 
 
 def prekey_entry(entry: str) -> str:
@@ -114,7 +128,7 @@ def prekey_entry(entry: str) -> str:
 
 
 def encode_contact(contact: Contact) -> Secret:
-    """The contact as the store keeps it, below 1 KiB.
+    """The contact as the store keeps it, below 1 KiB and without its counters.
 
     Raises:
         ConfigError: a field breaks a rule, so that it could not be read again.
@@ -129,8 +143,6 @@ def encode_contact(contact: Contact) -> Secret:
         contact.serial,
         contact.first_seen,
         contact.verified,
-        contact.sent,
-        contact.received,
         contact.replaces,
     )
     data = msgspec.msgpack.encode(entry)
@@ -140,7 +152,7 @@ def encode_contact(contact: Contact) -> Secret:
 
 
 def decode_contact(name: str, kept: Secret) -> Contact:
-    """The contact in the entry of this name.
+    """The contact in the entry of this name. Its counters are 0: they have an entry of their own.
 
     Raises:
         IdentityDamaged: it is not one, or another one's. It names the entry.
@@ -159,13 +171,44 @@ def decode_contact(name: str, kept: Secret) -> Contact:
         entry.serial,
         entry.first_seen,
         entry.verified,
-        entry.sent,
-        entry.received,
-        entry.replaces,
+        replaces=entry.replaces,
     )
     if contact.entry != name or encode_contact(contact) != kept:
         raise IdentityDamaged(f"contact entry {name}")
     return contact
+
+
+def encode_counters(contact: Contact) -> Secret:
+    """The counters of a contact as the store keeps them, at most 52 characters.
+
+    Raises:
+        ConfigError: one is below 0 or above `MAX_COUNTER`.
+    """
+    if not (0 <= contact.sent <= MAX_COUNTER and 0 <= contact.received <= MAX_COUNTER):
+        raise ConfigError("A counter like this cannot be kept.", "Set the clock of this machine.")
+    owner = bytes.fromhex(contact.entry.removeprefix(CONTACTS))
+    data = msgspec.msgpack.encode(_Counters(1, owner, contact.sent, contact.received))
+    return Secret(base64.b64encode(data).decode())
+
+
+def decode_counters(name: str, kept: Secret) -> tuple[int, int]:
+    """The counters sent and received in the entry of this name.
+
+    Raises:
+        IdentityDamaged: it has none, or another contact's. It names the entry.
+    """
+    try:
+        data = base64.b64decode(kept.reveal(), validate=True)
+        entry = _counters_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        entry = None
+    if (
+        entry is None
+        or COUNTERS + entry.contact.hex() != name
+        or base64.b64encode(msgspec.msgpack.encode(entry)).decode() != kept.reveal()
+    ):
+        raise IdentityDamaged(f"contact entry {name}")
+    return entry.sent, entry.received
 
 
 def _decoded(data: bytes) -> _Entry | None:

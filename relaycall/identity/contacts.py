@@ -7,6 +7,10 @@ The store is always ahead: a change is kept first and seen afterwards. Each chan
 program may have changed it meanwhile. A counter is kept before it is used, so a crash loses at most the one message
 that it was for, and none is accepted twice.
 
+The counters have an entry of their own: counting a message never writes the contact's. So it cannot bring back what
+another program removes or takes back at that moment. Counters that it leaves behind then are harmless: who is added
+again goes on from them.
+
 Two entries take part when keys change. The new one names the old one as replaced and is written first, so at any moment
 one of them holds the name, whatever is lost.
 """
@@ -22,12 +26,16 @@ from relaycall.errors import ContactExists, ContactUnknown, IdentityDamaged, Key
 from relaycall.identity.card import Card
 from relaycall.identity.contact import (
     CONTACTS,
+    COUNTERS,
     MAX_COUNTER,
     Contact,
     clean_name,
     contact_entry,
+    counters_entry,
     decode_contact,
+    decode_counters,
     encode_contact,
+    encode_counters,
     folded,
     prekey_entry,
 )
@@ -83,14 +91,15 @@ class ContactBook:
             if folded(contact.name) == wanted:
                 return contact
         for entry in self.damaged:
-            raise IdentityDamaged(f"contact entry {entry}")
+            if entry.startswith(CONTACTS):
+                raise IdentityDamaged(f"contact entry {entry}")
         raise ContactUnknown(name)
 
     def find(self, identity: PublicIdentity) -> Contact | None:
         """The contact with these keys, or None for a stranger.
 
         Raises:
-            IdentityDamaged: they are a contact whose entry cannot be read, and no stranger.
+            IdentityDamaged: they are a contact whose entry or counters cannot be read, and no stranger.
         """
         return self._find(contact_entry(identity))
 
@@ -138,7 +147,7 @@ class ContactBook:
             if known is None:
                 chosen = clean_name(card.name if name is None else name)
                 self._check_free(chosen)
-                return await self._keep(self._pinned(card, chosen, now))
+                return await self._keep(await self._pinned(card, chosen, now))
             if name is not None and folded(clean_name(name)) != folded(known.name):
                 raise ContactExists(known.name)
             if card.serial <= known.serial:
@@ -166,14 +175,19 @@ class ContactBook:
                     raise ContactExists(known.name)
                 return old
             self._check_mailbox(card, old)
+            self._find(old.entry)  # their counters, which go on
             await self._forget_replaced(old)
-            new = await self._keep(replace(self._pinned(card, old.name, now, old), sent=old.sent, replaces=old.entry))
+            new = await self._pinned(card, old.name, now, old)
+            new = replace(new, sent=max(new.sent, old.sent), replaces=old.entry)
+            # Before they are a contact: no message writes their counters yet.
+            await self._store.set(counters_entry(new.entry), encode_counters(new))
+            await self._keep(new)
             del self._known[old.entry]
             await self._forget(old.entry)
             return new
 
     async def remove(self, name: str) -> None:
-        """Forget a contact, with their prekey and sessions. Raises ContactUnknown, IdentityDamaged: as `get`."""
+        """Forget a contact with all that is kept of them. Raises ContactUnknown, IdentityDamaged: as `get`."""
         async with self._lock:
             await self._load()
             contact = self.get(name)
@@ -181,12 +195,12 @@ class ContactBook:
             await self._forget(contact.entry)
 
     async def discard(self, entry: str) -> None:
-        """Forget an entry that cannot be read. Raises ContactUnknown if it is not one of `damaged`."""
+        """Forget one of `damaged`, else ContactUnknown. Counters go with their contact: nothing is to come twice."""
         async with self._lock:
             await self._load()
             if entry not in self._damaged:
                 raise ContactUnknown(entry)
-            await self._forget(entry)
+            await self._forget(CONTACTS + entry.removeprefix(CONTACTS).removeprefix(COUNTERS))
 
     async def rename(self, name: str, new: str) -> Contact:
         """Give a contact another name.
@@ -226,7 +240,7 @@ class ContactBook:
         def count(contact: Contact) -> Contact:
             return replace(contact, sent=max(contact.sent + 1, int(now * 1_000_000)))
 
-        return (await self._change(contact, count)).sent
+        return (await self._count(contact, count)).sent
 
     async def accept_received(self, contact: Contact, counter: int) -> Contact:
         """Accept the counter of a message of theirs, kept before this returns. Act on the message only then.
@@ -245,7 +259,7 @@ class ContactBook:
                 raise MessageReplayed
             return replace(contact, received=counter)
 
-        return await self._change(contact, accept)
+        return await self._count(contact, accept)
 
     async def prekey(self, contact: Contact) -> bytes | None:
         """Their last signed prekey, or None when there is none that can be read: then they are introduced to again."""
@@ -280,8 +294,9 @@ class ContactBook:
         return self._contacts
 
     def _find(self, entry: str) -> Contact | None:
-        if entry in self._damaged:
-            raise IdentityDamaged(f"contact entry {entry}")
+        for kept in (entry, counters_entry(entry)):
+            if kept in self._damaged:
+                raise IdentityDamaged(f"contact entry {kept}")
         return self._known.get(entry)
 
     def _check_free(self, name: str, own: Contact | None = None) -> None:
@@ -294,42 +309,64 @@ class ContactBook:
             if other is not own and other.mailbox == card.mailbox:
                 raise KeyChanged(other.name, other.identity.fingerprint, card.identity.fingerprint)
 
-    def _pinned(self, card: Card, name: str, now: float, old: Contact | None = None) -> Contact:
+    async def _pinned(self, card: Card, name: str, now: float, old: Contact | None = None) -> Contact:
         """A contact by this card, pinned later than what it replaces and than what has replaced it once."""
         entry = contact_entry(card.identity)
         earlier = [other for other in self._known.values() if other is old or other.replaces == entry]
         first_seen = max(int(now), *(other.first_seen + 1 for other in earlier), 0)
-        return Contact(name, card.identity, card.mailbox, card.signaling, card.serial, first_seen)
+        contact = Contact(name, card.identity, card.mailbox, card.signaling, card.serial, first_seen)
+        return self._merged(contact, await self._counters(entry))
 
     async def _load(self) -> None:
         read: list[Contact] = []
         damaged: set[str] = set()
-        for entry in await self._store.names():
+        counters: dict[str, tuple[int, int]] = {}
+        entries = await self._store.names()
+        for entry in entries:
             # A keyring may know the name of an entry that it has not.
             if entry.startswith(CONTACTS) and (kept := await self._store.get(entry)) is not None:
                 try:
-                    read.append(self._merged(decode_contact(entry, kept)))
+                    read.append(decode_contact(entry, kept))
                 except IdentityDamaged:
                     damaged.add(entry)
+        left = {CONTACTS + entry.removeprefix(COUNTERS) for entry in entries if entry.startswith(COUNTERS)}
+        for entry in left | {contact.entry for contact in read}:  # counters of nobody too, who may be added again
+            try:
+                counters[entry] = await self._counters(entry)
+            except IdentityDamaged:
+                damaged.add(counters_entry(entry))
+        read = [self._merged(contact, counters.get(contact.entry, (0, 0))) for contact in read]
         standing = _without_left_overs(read)
         self._contacts = {contact.entry: contact for contact in _by_name(standing).values()}
         self._damaged = damaged | {contact.entry for contact in standing} - set(self._contacts)
 
-    def _merged(self, read: Contact) -> Contact:
+    async def _counters(self, entry: str) -> tuple[int, int]:
+        kept = await self._store.get(counters_entry(entry))
+        return (0, 0) if kept is None else decode_counters(counters_entry(entry), kept)
+
+    def _merged(self, read: Contact, counters: tuple[int, int]) -> Contact:
         """What was read, with the counters not below those we know: another program may have written old ones back."""
         known = (self._contacts or {}).get(read.entry, read)
-        return replace(read, sent=max(read.sent, known.sent), received=max(read.received, known.received))
+        sent, received = counters
+        return replace(read, sent=max(sent, known.sent), received=max(received, known.received))
 
     async def _read(self, contact: Contact) -> Contact:
         kept = await self._store.get(contact.entry)
         if kept is None:
             self._known.pop(contact.entry, None)
             raise ContactUnknown(contact.name)
-        return self._merged(decode_contact(contact.entry, kept))
+        return self._merged(decode_contact(contact.entry, kept), await self._counters(contact.entry))
 
     async def _change(self, contact: Contact, change: Callable[[Contact], Contact]) -> Contact:
         async with self._lock:
             return await self._keep(change(await self._read(contact)))
+
+    async def _count(self, contact: Contact, count: Callable[[Contact], Contact]) -> Contact:
+        async with self._lock:
+            counted = count(await self._read(contact))
+            await self._store.set(counters_entry(counted.entry), encode_counters(counted))
+            self._known[counted.entry] = counted
+            return counted
 
     async def _keep(self, contact: Contact) -> Contact:
         await self._store.set(contact.entry, encode_contact(contact))
@@ -337,10 +374,11 @@ class ContactBook:
         return contact
 
     async def _forget(self, entry: str) -> None:
-        for name in (prekey_entry(entry), conversation_entry(entry), entry):
+        # The counters last: a contact without them would take what it has taken before.
+        for name in (prekey_entry(entry), conversation_entry(entry), entry, counters_entry(entry)):
             await self._store.remove(name)
         self._known.pop(entry, None)
-        self._damaged.discard(entry)
+        self._damaged -= {entry, counters_entry(entry)}
 
     async def _forget_replaced(self, contact: Contact) -> None:
         """What a crash has left, unless these keys have become a contact of their own."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from relaycall.errors import IdentityDamaged, MessageReplayed, PrekeyRetired, StoreError
+from relaycall.identity.contact import counters_entry
 from relaycall.identity.prekeys import DELETE_AFTER
 from relaycall.identity.rig import KIND, Person, Rig, refused, talk
 from relaycall.redact import Secret
@@ -142,13 +143,15 @@ async def _sealing_fails(rig: Rig, alice: Person, bob: Person, calls: int) -> bo
 
 
 async def a_damaged_contact_is_no_stranger(rig: Rig) -> None:
-    """What they send is refused as long as their entry cannot be read, and accepted when it is restored."""
+    """What they send is refused as long as their entry or counters cannot be read, and accepted when it is restored."""
     alice, bob = await rig.acquainted()
     envelope = await alice.write(bob, b"hello")
-    entry = bob.contacts.get("Alice").entry
+    contact = bob.contacts.get("Alice").entry
     whole = bob.store.snapshots[-1]
-    damaged = await rig.again(bob, {**whole, entry: Secret("damaged")})
-    await refused(damaged.open(envelope), IdentityDamaged)
-    await refused(damaged.write(alice, b"hello"), IdentityDamaged)
-    assert damaged.store.snapshots[-1][entry] == Secret("damaged")
+    for entry in (contact, counters_entry(contact)):
+        assert entry in whole
+        damaged = await rig.again(bob, {**whole, entry: Secret("damaged")})
+        await refused(damaged.open(envelope), IdentityDamaged)
+        await refused(damaged.write(alice, b"hello"), IdentityDamaged)
+        assert damaged.store.snapshots[-1][entry] == Secret("damaged")
     assert await bob.read(envelope) == b"hello"

@@ -168,7 +168,7 @@ def seal(
     if compact:
         room = -(prefix + _TAG_SIZE + _LEAST + len(body) + len(prekey)) % STEP
     header = _HEADER.pack(
-        sender.public.signing, sender.public.agreement, counter, int(now * 1000), kind, len(prekey), len(body)
+        sender.public.signing, sender.public.agreement, counter, max(int(now * 1000), 0), kind, len(prekey), len(body)
     )
     content = header + prekey + body + bytes(room)
     signature = sender.sign(_SIGNED, recipient.encode() + to.id + content)

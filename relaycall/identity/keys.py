@@ -1,8 +1,8 @@
 """Long-term keys: who we are.
 
 Three keys, each for one thing, so that no use of one can be taken for a use of another: Ed25519 signs (RFC 8032),
-X25519 agrees (RFC 7748), and one more Ed25519 key owns the mailbox. The first two are what a contact knows us by; the
-mailbox key is for the signaling server alone, which cannot tell the others from it.
+X25519 agrees (RFC 7748), and one more Ed25519 key owns the mailbox. The first two are what a contact knows us by. The
+mailbox key proves whose the mailbox is: to the signaling server, which cannot tell the others from it, and in our card.
 """
 
 from __future__ import annotations
@@ -58,14 +58,7 @@ class PublicIdentity:
 
     def verifies(self, domain: bytes, message: bytes, signature: bytes) -> bool:
         """Whether this is their signature over the message, made for this domain."""
-        y = int.from_bytes(self.signing, "little") % 2**255
-        if y % _FIELD in _SMALL_ORDER:
-            return False
-        try:
-            Ed25519PublicKey.from_public_bytes(self.signing).verify(signature, _signed(domain, message))
-        except (InvalidSignature, ValueError):
-            return False
-        return True
+        return is_signed(self.signing, domain, message, signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +114,10 @@ class Identity:
         """Our signature, 64 bytes. `domain`: what for, so that it can be taken for nothing else."""
         return self._signing.sign(_signed(domain, message))
 
+    def sign_for_mailbox(self, domain: bytes, message: bytes) -> bytes:
+        """The same by our mailbox key, 64 bytes."""
+        return self.mailbox_key.sign(_signed(domain, message))
+
     def agree(self, public: bytes) -> bytes:
         """The X25519 secret shared with the holder of a public key, 32 bytes (RFC 7748, section 6.1).
 
@@ -132,6 +129,18 @@ class Identity:
     def agreement_key(self) -> X25519PrivateKey:
         """The private key itself, for opening an introduction by HPKE."""
         return self._agreement
+
+
+def is_signed(public: bytes, domain: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the owner of an Ed25519 key has signed the message for this domain. Never under a key of small order."""
+    y = int.from_bytes(public, "little") % 2**255
+    if y % _FIELD in _SMALL_ORDER:
+        return False
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, _signed(domain, message))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _signed(domain: bytes, message: bytes) -> bytes:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from relaycall.errors import CardRefused, ConfigError, MessageRefused, MessageReplayed
+from relaycall.errors import CardRefused, ConfigError, MessageRefused, MessageReplayed, MessageStale
 from relaycall.identity.contact import Contact
 from relaycall.identity.contacts import ContactBook
 from relaycall.identity.envelope import (
@@ -133,6 +133,7 @@ class EnvelopeSealer(Sealer):
         self._contacts = contacts
         self._carried = carried
         self._clock = clock
+        self._since = clock() - 1.0
         self._strangers: OrderedDict[PublicIdentity, _Stranger] = OrderedDict()
         self._opening: tuple[Prekeys, Identity, list[OpeningKey]] | None = None
         self._attached: tuple[Prekeys, Identity, bytes] | None = None
@@ -175,6 +176,8 @@ class EnvelopeSealer(Sealer):
             raise MessageRefused("it is our own")
         prekey = self._check_prekey(message, now)
         contact = self._contacts.find(message.sender)
+        if contact is None and not self._carried and message.sent_at < self._since:
+            raise MessageStale("it is a stranger's, from before we were there")  # it may have been opened then
         last = max(0 if contact is None else contact.received, self._received_from_stranger(message.sender))
         if prekey and message.counter > last:  # first, so that nothing can fail once the message is accepted
             if contact is None:
@@ -253,6 +256,7 @@ class EnvelopeSealer(Sealer):
     def _stranger(self, identity: PublicIdentity) -> _Stranger:
         found = self._strangers.setdefault(identity, _Stranger())
         self._strangers.move_to_end(identity)
-        while len(self._strangers) > MAX_STRANGERS:
-            self._strangers.popitem(last=False)
+        while len(self._strangers) > MAX_STRANGERS:  # first who wrote and was never answered: that costs nobody much
+            unanswered = (one for one, kept in self._strangers.items() if not kept.sent and one != identity)
+            del self._strangers[next(unanswered, next(iter(self._strangers)))]
         return found

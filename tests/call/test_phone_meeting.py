@@ -77,7 +77,6 @@ async def test_both_call_while_relays_are_slow(seconds: float, monkeypatch: pyte
         second = await bob.call("alice", audio=Mouth())
         first = await alice.call("bob", audio=Mouth())
         await meet(home, alice, bob, first, second)
-        assert not second.caller
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -105,16 +104,14 @@ async def _nothing(*_: object, **__: object) -> None:
 
 
 async def test_whom_we_call_may_call_us_whatever_the_policy() -> None:
-    """Both do not let anybody ring who is not verified."""
+    """Both let nobody ring who is not verified, from the moment on in which each has called."""
     async with house(1) as home:
-        alice, bob = await home.friends(unverified=Unverified.REFUSE)
-        for phone, name in ((alice, "bob"), (bob, "alice")):
-            await phone.contacts.verify(name)
+        alice, bob = await home.friends()
         for call in await connect(alice, bob, "bob"):
             await call.hang_up()
-        for phone, name in ((alice, "bob"), (bob, "alice")):
-            await phone.contacts.unverify(name)
         first, second = await alice.call("bob", audio=Mouth()), await bob.call("alice", audio=Mouth())
+        for phone in (alice, bob):
+            phone._board._unverified = Unverified.REFUSE  # type: ignore[union-attr]
         await meet(home, alice, bob, first, second)
 
 

@@ -175,8 +175,39 @@ def test_of_many_refusals_one_is_told_in_ten_seconds() -> None:
     assert len(screen.lines) == 6
     phone.emit("refused", KeyChanged("bob\x1b", "1111", "2222"))
     assert "1111" in screen.lines[-1]
-    assert KeyChanged.next_step in screen.lines[-1]
+    assert "relaycall keys accept" in screen.lines[-1]
     assert "\x1b" not in screen.lines[-1]
+
+
+def test_changed_keys_are_told_once_a_minute_for_each_contact() -> None:
+    phone: Any = AsyncIOEventEmitter()
+    screen: Any = Told()
+    now = 0.0
+    News(phone, screen, lambda: now)
+    for second in range(0, 100, 5):
+        now = float(second)
+        for name in ("bob", "carol of the lake"):
+            phone.emit("refused", KeyChanged(name, "1111", "2222"))
+    assert len(screen.lines) == 4
+    assert screen.lines[0].endswith("relaycall keys accept bob CARD")
+    assert screen.lines[1].endswith("relaycall keys accept 'carol of the lake' CARD")
+
+
+def test_who_is_not_verified_does_not_ring_if_that_is_wanted(run: Run, between: Between, alice: Person) -> None:
+    phone = between.phone(alice)
+
+    async def call() -> None:
+        calling = await phone.call("bob", audio=ToneSource())
+        await asyncio.sleep(1)
+        stop()
+        await calling.hang_up()
+
+    calling = between.start(call())
+    done = run("--auto-accept", "alice", "--unverified", "refuse")
+    calling.result(10)
+    assert done.returncode == 0
+    assert events(done, "ring") == []
+    assert events(done, "refused")[0]["code"] == "not_verified"
 
 
 def test_changed_keys_are_told_with_both_fingerprints(run: Run, between: Between, alice: Person) -> None:

@@ -164,6 +164,15 @@ def test_3_no_relay(run: Run, between: Between, bob: Person) -> None:
     assert objects(done)[-1]["exit_code"] == 3
 
 
+def test_a_relay_of_this_machine_is_told_once_with_what_allows_it(run: Run, between: Between, bob: Person) -> None:
+    between.phone(bob)
+    done = run("call", "bob", *between.relays[1:])
+    assert done.returncode == 5
+    assert "--laboratory" in done.stderr
+    assert done.stderr.count(between.uri) == 1
+    assert "error: No relay could be used.\n" in done.stderr
+
+
 def test_4_no_signaling(run: Run, between: Between, alice: Person) -> None:
     done = run("call", "bob", *between.relays, "--signaling", f"ws://127.0.0.1:{free_port()}", "--json")
     assert done.returncode == 4

@@ -92,6 +92,28 @@ def test_bad_input_is_one_clear_error_and_changes_nothing(arguments: list[str], 
     assert listed(run) == before
 
 
+def test_who_comes_again_with_other_keys_or_another_name_is_told_what_to_do(run: Run) -> None:
+    run("add", card_of(1), "--name", "bob of the lake")
+    changed = run("add", card_of(9), "--name", "Bob of the Lake")
+    assert changed.returncode == 2
+    assert "relaycall keys accept 'bob of the lake'" in changed.stderr
+    for seed in (1, 9):
+        assert Identity(bytes([seed]) * 96).public.fingerprint in changed.stderr
+    renamed = run("add", card_of(1), "--name", "robert")
+    assert renamed.returncode == 2
+    assert "relaycall contacts rename 'bob of the lake' NEW" in renamed.stderr
+    assert "accept" not in renamed.stderr
+    assert len(listed(run)) == 1
+
+
+def test_our_own_card_is_refused(run: Run, alice: Person) -> None:
+    alice.make("Alice", URL)
+    done = run("add", alice.card_text)
+    assert done.returncode == 2
+    assert "your own" in done.stderr
+    assert listed(run) == []
+
+
 def test_what_others_call_themselves_is_shown_as_it_is_written(run: Run) -> None:
     run("add", card_of(1, "[red]Bob[/red] [link=x]"))
     for arguments in (["list"], ["rename", "[red]Bob[/red] [link=x]", "[bold]\\"]):

@@ -92,6 +92,28 @@ def test_what_cannot_stand_in_a_card_makes_no_keys(name: str, url: str, run: Run
     assert asyncio.run(alice.store.get("identity/me")) is None
 
 
+def test_a_server_that_could_not_be_used_makes_no_keys(run: Run, alice: Person) -> None:
+    arguments = ["keys", "show", "--name", "Alice", "--signaling", "ws://signaling.example.org"]
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "wss:" in done.stderr
+    assert asyncio.run(alice.store.get("identity/me")) is None
+    assert run(*arguments, "--laboratory").returncode == 0
+    moved = run("keys", "show", "--signaling", URL)
+    assert moved.returncode == 2
+    assert "answer --signaling" in moved.stderr
+
+
+def test_without_a_keyring_the_vault_is_named_and_nothing_that_keeps_no_keys(command: Command, alice: Person) -> None:
+    env = {name: value for name, value in alice.env.items() if name != "RELAYCALL_VAULT_PASSPHRASE"}
+    for arguments in (["keys", "show"], ["contacts", "list"]):
+        done = command(*arguments, env=env)
+        assert done.returncode == 6
+        assert "RELAYCALL_VAULT_PASSPHRASE" in done.stderr
+        assert "env:" not in done.stderr
+        assert "file:" not in done.stderr
+
+
 def test_damaged_keys_stay_as_they_are(run: Run, alice: Person) -> None:
     damaged = Secret("canary-damaged")
     asyncio.run(alice.store.set("identity/me", damaged))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,9 +18,11 @@ import pytest
 
 from relaycall.cli import run
 from relaycall.relays.probe import probe
+from relaycall.relays.server import RelayServer
 from relaycall.signaling.network import NetworkTransport
 from relaycall.signaling.opening import open_signaling
 from tests.certificates import Authority
+from tests.tools import require_tool
 
 ENVELOPE = bytes(4096)
 
@@ -113,8 +116,37 @@ async def test_turn_starts_a_relay_and_clients_get_credentials_for_it() -> None:
             assert isinstance(client, NetworkTransport)
             relays = await client.credentials().relays()
         assert [relay.name for relay in relays] == said["relays"]
-        assert [str(one.verdict) for one in await probe(relays, laboratory=True)] == ["ok", "ok"]
+        login = said["login"]
+        relays += [RelayServer.parse(uri, **login) for uri in said["relays"]]
+        assert {str(one.verdict) for one in await probe(relays, laboratory=True)} == {"ok"}
         assert (await ended_by(process, signal.SIGINT))[0] == 130
+
+
+async def test_turn_gives_a_line_to_copy() -> None:
+    async with serving("--turn") as process:
+        options = ""
+        while not options:
+            options = (await line_of(process)).partition("until this ends: ")[2].strip()
+        password = options.partition("<(echo ")[2].partition(")")[0]
+        arguments = shlex.split(options.replace(f"<(echo {password})", "FILE"))
+        assert arguments[::2] == ["--relay", "--user", "--credential-file", "--laboratory"]
+        relay = RelayServer.parse(arguments[1], username=arguments[3], password=password)
+        assert [str(one.verdict) for one in await probe([relay], laboratory=True)] == ["ok"]
+
+
+@pytest.mark.slow
+async def test_a_shell_takes_the_line(tmp_path: Path) -> None:
+    async with serving("--turn") as process:
+        options = ""
+        while not options:
+            options = (await line_of(process)).partition("until this ends: ")[2].strip()
+        demo = f"{shlex.quote(sys.executable)} -m relaycall demo --seconds 1 --out {tmp_path}/heard.ogg {options}"
+        shell = await asyncio.create_subprocess_exec(
+            require_tool("bash"), "-c", demo, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        async with asyncio.timeout(60):
+            out, _ = await shell.communicate()
+        assert shell.returncode == 0, out.decode()
 
 
 async def test_a_name_is_what_clients_have_to_use() -> None:

@@ -25,8 +25,8 @@ def card(keys: str, *, name: str = "Bob", serial: int = 1, url: str = "wss://sig
 
 
 def with_mailbox_of(card: Card, other: Card) -> Card:
-    """As a forger would make it, who can sign with his own keys any mailbox he knows."""
-    return msgspec.structs.replace(card, mailbox=other.mailbox)
+    """As `decode_card` lets none pass: only one person with two identities could have signed both."""
+    return msgspec.structs.replace(card, mailbox_key=other.mailbox_key)
 
 
 async def book_of(store: Store) -> ContactBook:

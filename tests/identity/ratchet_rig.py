@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_fields
-
 from msgspec.structs import replace
 
 from relaycall.errors import MessageRefused
-from relaycall.identity.contact import decode_contact, encode_contact
+from relaycall.identity.contact import counters_entry
 from relaycall.identity.ratchet_state import (
     Conversation,
     conversation_entry,
@@ -35,8 +33,7 @@ async def write_plainly(sender: Person, to: Person, body: bytes, kind: int = KIN
 async def stolen(rig: Rig, victim: Person, entries: Entries, peer: str) -> list[Person]:
     """What a thief can make of keys and store: believing no counter, with the sessions and without."""
     entry = victim.contacts.get(peer).entry
-    contact = decode_contact(entry, entries[entry])
-    bare = {**entries, entry: encode_contact(replace_fields(contact, received=0))}
+    bare = {name: kept for name, kept in entries.items() if name != counters_entry(entry)}
     session = conversation_entry(entry)
     ways = [bare]
     if session in entries:

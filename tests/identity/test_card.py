@@ -28,6 +28,7 @@ from relaycall.identity.card import (
 from relaycall.identity.keys import Identity
 from relaycall.signaling.armor import armor
 from relaycall.signaling.keys import mailbox_of
+from tests.identity.test_keys import SMALL
 from tests.identity.test_prekeys import LOW_ORDER
 
 PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -36,20 +37,29 @@ OTHER = Identity(bytes(range(1, 97)))
 URL = "wss://signal.example.org"
 CARD = Card.make(OWNER, serial=1, name="Ada", signaling=URL, created=1_700_000_000)
 ENCODED = CARD.encode()
-_SIGNED = b"relaycall card signature 1\0"
+_SIGNED, _PROVED = b"relaycall card signature 1\0", b"relaycall card mailbox 1\0"
+SIGNING, MAILBOX = (Ed25519PrivateKey.from_private_bytes(bytes(range(at, at + 32))) for at in (0, 64))  # the owner's
 
 
-def signed(*, by: bytes = bytes(range(32)), **fields: object) -> bytes:
-    """A card with other fields, under a signature that fits them."""
-    values = {**msgspec.structs.asdict(CARD), **fields, "signature": bytes(64)}
-    encoded = msgspec.msgpack.encode(list(values.values()))[:-64]
-    return encoded + Ed25519PrivateKey.from_private_bytes(by).sign(_SIGNED + encoded)
+def ended(content: bytes, *, by: Ed25519PrivateKey = SIGNING, proved_by: Ed25519PrivateKey = MAILBOX) -> bytes:
+    """A card of this content, with its two signatures."""
+    return content + b"\xc4\x40" + by.sign(_SIGNED + content) + b"\xc4\x40" + proved_by.sign(_PROVED + content)
+
+
+def content_of(**fields: object) -> bytes:
+    """What is signed of a card with other fields."""
+    values = {**msgspec.structs.asdict(CARD), **fields, "signature": bytes(64), "proof": bytes(64)}
+    return msgspec.msgpack.encode(list(values.values()))[:-132]
+
+
+def signed(**fields: object) -> bytes:
+    """A card with other fields, under signatures that fit them."""
+    return ended(content_of(**fields))
 
 
 def packed(*entries: bytes) -> bytes:
-    """An array of nine of these encoded entries, signed."""
-    encoded = b"\x99" + b"".join(entries) + b"\xc4\x40"
-    return encoded + Ed25519PrivateKey.from_private_bytes(bytes(range(32))).sign(_SIGNED + encoded)
+    """An array of ten: these encoded entries, and the signatures."""
+    return ended(b"\x9a" + b"".join(entries))
 
 
 # --- what is right ---------------------------------------------------------------------------------------------------
@@ -60,13 +70,13 @@ def test_the_known_answer_in_the_protocol() -> None:
     section = PROTOCOL.read_text().split("## Identity: cards and prekeys")[1].split("\n## ")[0]
     entries = re.findall(r"^ {4}(\w[\w ]*?) += ((?:[0-9a-f]+\n? *)+)$", section, re.MULTILINE)
     told = {name: bytes.fromhex("".join(value.split())) for name, value in entries}
-    mailbox = Ed25519PrivateKey.from_private_bytes(bytes(range(64, 96))).public_key().public_bytes_raw()
-    assert mailbox_of(mailbox) == told["mailbox"]
+    assert MAILBOX.public_key().public_bytes_raw() == told["mailbox key"]
+    assert mailbox_of(told["mailbox key"]) == told["mailbox"] == CARD.mailbox
     by_hand = packed(
         b"\1\1\xa3Ada",
         b"\xc4\x20" + told["signing key"],
         b"\xc4\x20" + told["agreement key"],
-        b"\xc4\x20" + told["mailbox"],
+        b"\xc4\x20" + told["mailbox key"],
         b"\xb8" + URL.encode(),
         b"\xce" + struct.pack("!I", 1_700_000_000),
     )
@@ -165,14 +175,14 @@ def test_numbers_out_of_range(serial: int, created: int) -> None:
         decode_card(signed(serial=serial, created=created))
 
 
-@pytest.mark.parametrize("field", ["signing", "agreement", "mailbox"])
+@pytest.mark.parametrize("field", ["signing", "agreement", "mailbox_key"])
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_keys_of_another_size(field: str, size: int) -> None:
     with pytest.raises(CardRefused):
         decode_card(signed(**{field: bytes(size)}))
 
 
-@pytest.mark.parametrize("field", ["serial", "name", "signing", "agreement", "mailbox", "signaling", "created"])
+@pytest.mark.parametrize("field", ["serial", "name", "signing", "agreement", "mailbox_key", "signaling", "created"])
 @pytest.mark.parametrize("value", [None, True, 1.0, -1, "a\n", b"", [], {}, [[]]], ids=repr)
 def test_fields_of_another_type(field: str, value: object) -> None:
     with pytest.raises(CardRefused):
@@ -194,10 +204,10 @@ def test_a_later_version() -> None:
 def test_signed_by_another_key() -> None:
     """Its parts do not belong together: the key, the mailbox or a field is from elsewhere."""
     for data in (
-        signed(by=bytes(range(1, 33))),
+        ended(content_of(), by=MAILBOX),
         signed(signing=OTHER.public.signing),
         ENCODED.replace(b"Ada", b"Eve"),
-        ENCODED.replace(CARD.mailbox, mailbox_of(OTHER.mailbox_key.public)),
+        ENCODED.replace(CARD.mailbox_key, OTHER.mailbox_key.public),
         ENCODED.replace(CARD.agreement, OTHER.public.agreement),
     ):
         with pytest.raises(CardRefused, match="not signed by its own key"):
@@ -205,14 +215,52 @@ def test_signed_by_another_key() -> None:
 
 
 def test_a_signature_made_for_something_else() -> None:
-    data = ENCODED[:-64] + OWNER.sign(b"relaycall envelope signature 1", ENCODED[:-64])
-    with pytest.raises(CardRefused, match="not signed"):
-        decode_card(data)
+    content = ENCODED[:-132]
+    for other in (OWNER.sign(b"relaycall envelope signature 1", content), OWNER.sign(_PROVED[:-1], content)):
+        with pytest.raises(CardRefused, match="not signed"):
+            decode_card(content + b"\xc4\x40" + other + ENCODED[-66:])
+
+
+def test_the_mailbox_of_somebody_else() -> None:
+    """Mallory owns the card and signs it anew; what he lacks is the mailbox's own word for this card."""
+    theirs = content_of(mailbox_key=OTHER.mailbox_key.public)
+    their_card = Card.make(OTHER, serial=1, name="Ada", signaling=URL, created=1_700_000_000)
+    for data in (
+        ended(theirs),
+        ended(theirs, proved_by=SIGNING),
+        ended(theirs)[:-64] + their_card.proof,
+        ended(theirs)[:-64] + bytes(64),
+        ended(theirs)[:-64] + OTHER.mailbox_key.sign(b"relaycall mailbox claim 1\0" + theirs),  # for a server
+        ended(theirs)[:-64] + OTHER.mailbox_key.sign(_SIGNED + theirs),
+        ended(theirs)[:-64] + OTHER.mailbox_key.sign(theirs),
+        ended(theirs)[:-64] + OTHER.sign_for_mailbox(_PROVED[:-1], content_of()),  # for another card of Mallory's
+    ):
+        with pytest.raises(CardRefused, match="its mailbox is not proved"):
+            decode_card(data)
+    proved = decode_card(ended(theirs)[:-64] + OTHER.sign_for_mailbox(_PROVED[:-1], theirs))
+    assert proved.mailbox == mailbox_of(OTHER.mailbox_key.public)
+
+
+def test_the_signatures_in_the_other_order() -> None:
+    content = ENCODED[:-132]
+    with pytest.raises(CardRefused, match="not signed by its own key"):
+        decode_card(content + ENCODED[-66:] + ENCODED[-132:-66])
+
+
+@pytest.mark.parametrize("y", SMALL)
+def test_a_mailbox_key_of_small_order(y: int) -> None:
+    """Anybody can sign under it: R = A or the neutral element, and S = 0, fits one message of eight, or each."""
+    key = y.to_bytes(32, "little")
+    for number in range(16):
+        card = ended(content_of(mailbox_key=key, created=number))
+        for r in (key, (1).to_bytes(32, "little")):
+            with pytest.raises(CardRefused, match="its mailbox is not proved"):
+                decode_card(card[:-64] + r + bytes(32))
 
 
 def test_another_encoding_of_the_same() -> None:
     """Signed as it is, so that the signature is not what refuses it."""
-    keys = b"".join(b"\xc4\x20" + key for key in (CARD.signing, CARD.agreement, CARD.mailbox))
+    keys = b"".join(b"\xc4\x20" + key for key in (CARD.signing, CARD.agreement, CARD.mailbox_key))
     end = b"\xb8" + URL.encode() + b"\xce" + struct.pack("!I", CARD.created)
     for start in (b"\1\xcc\1\xa3Ada", b"\1\1\xd9\3Ada", b"\xcc\1\1\xa3Ada"):
         with pytest.raises(CardRefused, match="encoded as the rules say"):
@@ -226,9 +274,10 @@ def test_more_after_it(more: bytes) -> None:
         decode_card(ENCODED + more)
 
 
-def test_a_tenth_entry() -> None:
-    with pytest.raises(CardRefused):
-        decode_card(b"\x9a" + ENCODED[1:] + b"\xc0")
+def test_an_entry_more_or_less() -> None:
+    for data in (b"\x9b" + ENCODED[1:] + b"\xc0", b"\x99" + ENCODED[1:-66]):
+        with pytest.raises(CardRefused, match="not a card"):
+            decode_card(data)
 
 
 @given(st.integers(0, len(ENCODED) * 8 - 1))
@@ -246,12 +295,12 @@ def test_cut_short(length: int) -> None:
 
 
 @given(st.binary(max_size=MAX_CARD + 1))
-@example(b"\x99" * MAX_CARD)  # nested
+@example(b"\x9a" * MAX_CARD)  # nested
 @example(b"\x81" * MAX_CARD)
 @example(b"\xdd\xff\xff\xff\xff\1")  # says that it has 4294967295 entries
 @example(b"\xdb\xff\xff\xff\xff")
 @example(b"")
-@example(b"\x99")
+@example(b"\x9a")
 def test_any_bytes(data: bytes) -> None:
     with pytest.raises(CardRefused):
         decode_card(data)
@@ -267,7 +316,7 @@ def test_any_text(text: str) -> None:
 
 def _structures() -> st.SearchStrategy[object]:
     leaves = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | st.binary()
-    return st.lists(leaves | st.lists(leaves, max_size=3) | st.dictionaries(st.text(), leaves, max_size=2), max_size=10)
+    return st.lists(leaves | st.lists(leaves, max_size=3) | st.dictionaries(st.text(), leaves, max_size=2), max_size=11)
 
 
 @given(_structures())

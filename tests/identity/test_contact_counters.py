@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from relaycall.errors import (
     ContactExists,
     ContactUnknown,
+    IdentityDamaged,
     MessageRefused,
     MessageReplayed,
     StoreError,
@@ -21,10 +22,13 @@ from relaycall.errors import (
 from relaycall.identity.contact import (
     MAX_COUNTER,
     Contact,
-    decode_contact,
+    contact_entry,
+    counters_entry,
+    decode_counters,
 )
 from relaycall.identity.contacts import ContactBook
-from tests.identity.address_book import MICROSECONDS, NOW, book_of, card
+from relaycall.redact import Secret
+from tests.identity.address_book import MICROSECONDS, NOW, book_of, card, identity
 from tests.identity.stores import DyingStore, MemoryStore
 
 
@@ -105,6 +109,167 @@ async def test_a_store_that_goes_back_in_time(store: MemoryStore) -> None:
     await book.load()
     with pytest.raises(MessageReplayed):
         await book.accept_received(bob, 5)
+
+
+# --- an entry of their own --------------------------------------------------------------------------------------------
+
+
+def counting(book: ContactBook, bob: Contact, which: str) -> Callable[[int], Awaitable[object]]:
+    return {
+        "next_sent": lambda counter: book.next_sent(bob, NOW),
+        "accept_received": lambda counter: book.accept_received(bob, counter),
+    }[which]
+
+
+@pytest.mark.parametrize("which", ["next_sent", "accept_received"])
+async def test_who_floods_us_undoes_nothing(store: MemoryStore, which: str) -> None:
+    """Another program takes verifying back, and then the contact, at any moment of a phone that counts messages."""
+    for moment in range(12):
+        store.kept.clear()
+        phone = await book_of(store)
+        bob = await phone.add(card("bob"), NOW)
+        await phone.verify("Bob")
+        command = await book_of(store)
+        count = counting(phone, bob, which)
+
+        for act, counter in ((command.unverify, 1), (command.remove, 2)):
+            counted = asyncio.ensure_future(count(counter))
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            await act("Bob")
+            with contextlib.suppress(ContactUnknown):
+                await counted
+            fresh = await book_of(store)
+            assert not [name for name in fresh.names if fresh.get(name).verified]
+        assert fresh.names == ()
+        assert fresh.find(bob.identity) is None
+        with pytest.raises(ContactUnknown):
+            await count(3)
+        assert phone.names == ()
+
+
+async def test_messages_write_nothing_but_the_counters(store: MemoryStore) -> None:
+    book = await book_of(store)
+    bob = await book.add(card("bob"), NOW)
+    kept = dict(store.kept)
+    assert set(kept) == {bob.entry}
+    await book.next_sent(bob, NOW)
+    await book.accept_received(bob, 5)
+    counted = dict(store.kept)
+    entry = counters_entry(bob.entry)
+    assert {name: counted[name] for name in counted if name != entry} == kept
+    assert decode_counters(entry, counted[entry]) == (MICROSECONDS, 5)
+    await book.verify("Bob")
+    await book.rename("Bob", "Robert")
+    await book.unverify("Robert")
+    await book.add(card("bob", serial=2), NOW)
+    assert store.kept[entry] == counted[entry]
+
+
+async def test_counters_left_behind_hold_for_who_is_added_again(store: MemoryStore) -> None:
+    book = await book_of(store)
+    bob = await book.add(card("bob"), NOW)
+    sent = await book.next_sent(bob, NOW)
+    await book.accept_received(bob, 5)
+    left = store.kept[counters_entry(bob.entry)]
+    await book.remove("Bob")
+    store.kept[counters_entry(bob.entry)] = left
+    again = await book_of(store)
+    assert (again.names, again.damaged, again.find(bob.identity)) == ((), (), None)
+    for call in (lambda: again.next_sent(bob, NOW), lambda: again.accept_received(bob, 6)):
+        with pytest.raises(ContactUnknown):
+            await call()
+    bob = await again.add(card("bob"), NOW)
+    assert (bob.sent, bob.received) == (sent, 5)
+    with pytest.raises(MessageReplayed):
+        await again.accept_received(bob, 5)
+    await again.remove("Bob")
+    assert store.kept == {}
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_damaged_counters_are_never_none(store: MemoryStore, removed: bool) -> None:
+    """Nothing is accepted, sent or pinned in their place; the contact can be seen, renamed and removed."""
+    book = await book_of(store)
+    bob = await book.add(card("bob"), NOW)
+    await book.add(card("carol", name="Carol"), NOW)
+    await book.accept_received(bob, 5)
+    entry = counters_entry(bob.entry)
+    if removed:
+        await book.remove("Bob")
+    store.kept[entry] = Secret("damaged")
+    again = await book_of(store)
+    assert again.damaged == (entry,)
+    assert again.names == (("Carol",) if removed else ("Bob", "Carol"))
+    refused: list[Callable[[], Awaitable[object]]] = [
+        lambda: asyncio.to_thread(again.find, bob.identity),
+        lambda: asyncio.to_thread(again.recognise, card("bob")),
+        lambda: again.add(card("bob", serial=2), NOW),
+        lambda: again.accept_change("Carol", card("bob"), NOW),
+    ]
+    if not removed:
+        refused += [
+            lambda: again.next_sent(bob, NOW),
+            lambda: again.accept_received(bob, 6),
+            lambda: book.next_sent(bob, NOW),
+            lambda: book.accept_received(bob, 6),
+            lambda: again.accept_change("Bob", card("bob 2"), NOW),
+        ]
+    for call in refused:
+        with pytest.raises(IdentityDamaged, match=entry):
+            await call()
+    with pytest.raises(ContactUnknown):
+        again.get("Nobody")
+    assert store.kept[entry] == Secret("damaged")
+    if not removed:
+        await again.rename("Bob", "Robert")
+    await again.discard(entry)
+    assert (again.names, again.damaged) == (("Carol",), ())
+    assert list(store.kept) == [contact_entry(identity("carol").public)]
+    assert (await again.add(card("bob"), NOW)).name == "Bob"
+
+
+async def test_who_has_damaged_counters_can_be_removed(store: MemoryStore) -> None:
+    book = await book_of(store)
+    bob = await book.add(card("bob"), NOW)
+    store.kept[counters_entry(bob.entry)] = Secret("damaged")
+    await book.remove("Bob")
+    assert store.kept == {}
+    assert book.damaged == ()
+
+
+async def test_damage_does_not_make_us_forget(store: MemoryStore) -> None:
+    """The counters are restored from an old copy: what we know to be used is not used again."""
+    book = await book_of(store)
+    bob = await book.add(card("bob"), NOW)
+    await book.accept_received(bob, 4)
+    entry = counters_entry(bob.entry)
+    old = store.kept[entry]
+    await book.accept_received(bob, 5)
+    store.kept[entry] = Secret("damaged")
+    await book.load()
+    store.kept[entry] = old
+    await book.load()
+    with pytest.raises(MessageReplayed):
+        await book.accept_received(bob, 5)
+
+
+async def test_a_crash_while_removing_leaves_no_contact_without_counters() -> None:
+    for steps in range(4):
+        store = DyingStore()
+        book = await book_of(store)
+        bob = await book.add(card("bob"), NOW)
+        await book.accept_received(bob, 5)
+        store.dies_after(steps)
+        with pytest.raises(StoreError):
+            await book.remove("Bob")
+        store.revive()
+        again = await book_of(store)
+        if again.names:
+            with pytest.raises(MessageReplayed):
+                await again.accept_received(bob, 5)
+        else:
+            assert set(store.kept) == {counters_entry(bob.entry)}
 
 
 # --- a store that fails -----------------------------------------------------------------------------------------------
@@ -231,12 +396,13 @@ class Counting(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_ahead_of_the_store(self) -> None:
-        kept = decode_contact(self.bob.entry, self.store.kept[self.bob.entry])
-        assert kept.sent >= self.sent[-1]
-        assert kept.received >= self.accepted[-1]
+        entry = counters_entry(self.bob.entry)
+        sent, received = decode_counters(entry, self.store.kept[entry]) if entry in self.store.kept else (0, 0)
+        assert sent >= self.sent[-1]
+        assert received >= self.accepted[-1]
         for book in self.books:
-            assert book.get("Bob").sent <= kept.sent
-            assert book.get("Bob").received <= kept.received
+            assert book.get("Bob").sent <= sent
+            assert book.get("Bob").received <= received
 
 
 Counting.TestCase.settings = settings(max_examples=20, stateful_step_count=30)

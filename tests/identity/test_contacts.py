@@ -21,6 +21,7 @@ from relaycall.errors import (
 from relaycall.identity.contact import (
     clean_name,
     contact_entry,
+    counters_entry,
     prekey_entry,
 )
 from relaycall.identity.contacts import MAX_PREKEY, ContactBook
@@ -211,7 +212,7 @@ async def test_accepting_a_change(store: MemoryStore) -> None:
         assert await seen.prekey(new) is None
         with pytest.raises(KeyChanged):
             seen.presented("Bob", old.identity)
-    assert list(store.kept) == [contact_entry(new.identity)]
+    assert set(store.kept) == {new.entry, counters_entry(new.entry)}
 
 
 async def test_what_is_no_change(store: MemoryStore) -> None:
@@ -249,13 +250,13 @@ async def test_there_and_back_again(store: MemoryStore, clock: float) -> None:
 async def test_a_crash_at_each_step_of_a_change(clock: float) -> None:
     """At any moment the name stands for the old keys or for the new ones, and for nobody else."""
     outcomes = set()
-    for steps in range(8):
+    for steps in range(9):
         store = DyingStore()
         book = await book_of(store)
         old = await book.add(card("bob"), NOW)
         await book.keep_prekey(old, b"old prekey")
         store.dies_after(steps)
-        with pytest.raises(StoreError) if steps < 4 else contextlib.nullcontext():
+        with pytest.raises(StoreError) if steps < 6 else contextlib.nullcontext():
             await book.accept_change("Bob", card("bob 2"), clock)
         store.revive()
         again = await book_of(store)
@@ -267,7 +268,7 @@ async def test_a_crash_at_each_step_of_a_change(clock: float) -> None:
         assert (await book_of(store)).names == ("Robert",)
         await again.remove("Robert")
         assert (await book_of(store)).names == ()
-        assert not [entry for entry in store.kept if entry.startswith("contacts/")]
+        assert not [entry for entry in store.kept if entry.startswith(("contacts/", "prekeys/"))]
     assert outcomes == {identity("bob").public, identity("bob 2").public}
 
 
@@ -376,11 +377,13 @@ async def test_a_damaged_prekey_is_none(store: MemoryStore) -> None:
 
 
 async def test_who_is_removed_leaves_nothing_in_the_store(store: MemoryStore) -> None:
-    """Not the entry, not the prekey, and no session of a double ratchet."""
+    """Not the entry, not the prekey, no counter, and no session of a double ratchet."""
     book = await book_of(store)
     bob = await book.add(card("bob"), NOW)
+    await book.next_sent(bob, NOW)
     await book.keep_prekey(bob, b"prekey")
     await store.set(conversation_entry(bob.entry), Secret("session"))
+    assert counters_entry(bob.entry) in store.kept
     await book.remove("Bob")
     assert store.kept == {}
 
@@ -406,4 +409,5 @@ async def test_in_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     again = ContactBook(other)
     await again.load()
     assert again.get("Bob") == book.get("Bob")
-    assert await other.names() == (contact_entry(identity("bob 2").public),)
+    entry = contact_entry(identity("bob 2").public)
+    assert await other.names() == (entry, counters_entry(entry))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relaycall.errors import IdentityDamaged
-from relaycall.identity.keys import _FIELD, _ORDER_8, SECRET_SIZE, Identity, PublicIdentity
+from relaycall.identity.keys import _FIELD, _ORDER_8, SECRET_SIZE, Identity, PublicIdentity, is_signed
 from relaycall.signaling.keys import is_proof
 
 ALICE = Identity(bytes(range(SECRET_SIZE)))
@@ -50,6 +50,9 @@ def test_two_agree() -> None:
 def test_the_mailbox_key_is_another_one() -> None:
     assert ALICE.mailbox_key.public not in ALICE.public.encode()
     assert is_proof(ALICE.mailbox_key.public, ALICE.mailbox_key.sign(b"claim"), b"claim")
+    signature = ALICE.sign_for_mailbox(b"domain", b"message")
+    assert is_signed(ALICE.mailbox_key.public, b"domain", b"message", signature)
+    assert not is_signed(ALICE.public.signing, b"domain", b"message", signature)
 
 
 def test_the_secret_comes_back_and_is_not_shown() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
+import time
 
 import pytest
 from hypothesis import example, given
@@ -158,3 +160,29 @@ def test_a_refused_code_is_shown_nowhere(text: str) -> None:
 
 def test_figures_of_any_form() -> None:
     assert parse_code("\u00b2-absurd-bravado") == parse_code("\u0662 absurd bravado") == OneTimeCode(2, b"\x01\x1b")
+
+
+REFUSED = {
+    "no words": "7",
+    "no word of the list": "7-absurd-canary",
+    "too many words": "7-absurd-bravado-adult-bravado",
+    "as many words as can be": "7-" + "absurd-" * 140,
+    "characters that stand for eighteen others": "\ufdfa" * MAX_TEXT,
+    "far too long": "absurd " * 50_000,
+}
+
+
+@pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED.keys())
+def test_a_refusal_takes_little_time(text: str) -> None:
+    """However long it is. The best of some medians: a busy machine is not a defect."""
+
+    def median() -> float:
+        times = []
+        for _ in range(50):
+            start = time.perf_counter()
+            with pytest.raises(CodeMalformed):
+                parse_code(text)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    assert min(median() for _ in range(3)) < 0.005

@@ -7,6 +7,8 @@ import base64
 import logging
 import resource
 import socket
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -346,30 +348,38 @@ async def test_a_client_that_does_not_read_its_socket_delays_nobody() -> None:
         transport.abort()
 
 
+# Connects ten thousand times, says so, and keeps all of them until its input ends.
+IDLE = f"""
+import resource, socket, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+sockets = [socket.create_connection(("{HOST}", int(sys.argv[1])), timeout=30) for _ in range(10000)]
+print(len(sockets), flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.mark.slow
 async def test_ten_thousand_idle_sockets() -> None:
     limits = Limits(connections=10001, connections_per_address=10001, header_timeout=120, idle_timeout=120)
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    count = min(10000, (most - 500) // 2)  # both ends are in this process
-    async with SignalingServer(limits=limits) as server, raw_client(server) as one:
-        await one.claim()
-        sockets = []
-        try:
-            for number in range(count):
-                sock = socket.socket()
-                sock.setblocking(False)
-                with pytest.raises(BlockingIOError):
-                    sock.connect((HOST, server.port))
-                sockets.append(sock)
-                if number % 100 == 99:
-                    await eventually(lambda: server.connections > len(sockets))
-            await eventually(lambda: server.connections == count + 1)
+    try:
+        async with SignalingServer(limits=limits) as server, raw_client(server) as one:
+            await one.claim()
+            # The other ends are a process of their own: both together are more descriptors than most machines allow.
+            client = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", IDLE, str(server.port), stdin=PIPE, stdout=PIPE
+            )
+            assert client.stdin is not None
+            assert client.stdout is not None
+            assert await client.stdout.readline() == b"10000\n"
+            await eventually(lambda: server.connections == 10001, timeout=20)
             await exchange(one, one)
-        finally:
-            for sock in sockets:
-                sock.close()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+            client.stdin.close()
+            await client.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
 # --- the end of the server -------------------------------------------------------------------------------------------

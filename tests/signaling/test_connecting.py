@@ -22,7 +22,8 @@ from relaycall.errors import (
     SignalingUnreachable,
 )
 from relaycall.server.signaling import SignalingServer
-from relaycall.signaling import network
+from relaycall.server.signaling_limits import Limits
+from relaycall.signaling import http, network, websocket
 from relaycall.signaling.base import Signaling, SignalingState
 from relaycall.signaling.opening import open_signaling
 from tests.certificates import Authority
@@ -173,6 +174,36 @@ async def test_a_send_while_the_server_is_away_waits_for_its_timeout_and_no_long
         await eventually(lambda: client.state is SignalingState.OPEN, timeout=15)
         await client.send(client.mailbox, bytes(4095) + b"x")
         assert (await anext(client.receive())).envelope[-1:] == b"x"  # what timed out is not sent later
+
+
+@each_scheme
+async def test_a_half_open_connection_is_noticed(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes back any more, and nothing says so. What was on its way meanwhile comes later, once."""
+    assert websocket.HEARTBEAT * 1.5 < 30
+    assert Limits().poll < http.POLL_TIMEOUT < 60
+    monkeypatch.setattr(websocket, "HEARTBEAT", 0.8)
+    monkeypatch.setattr(http, "POLL_TIMEOUT", 1.0)
+    monkeypatch.setattr(network, "CONNECT_TIMEOUT", 0.5)
+    async with (
+        SignalingServer(limits=Limits(poll=0.3)) as server,
+        Forwarder(server.port) as way,
+        open_signaling(f"{scheme}://127.0.0.1:{way.port}") as client,
+        open_signaling(server.url(scheme)) as sender,
+    ):
+        until = asyncio.get_running_loop().time() + 1.3
+        while asyncio.get_running_loop().time() < until:
+            assert client.state is SignalingState.OPEN, "it was given up while all was well"
+            await asyncio.sleep(0.005)
+        way.is_mute = True
+        await sender.send(client.mailbox, ENVELOPE)
+        await eventually(lambda: client.state is SignalingState.RECONNECTING, timeout=4)
+        assert way.is_open
+        way.is_mute = False
+        await eventually(lambda: client.state is SignalingState.OPEN, timeout=15)
+        received = client.receive()
+        assert (await anext(received)).envelope == ENVELOPE
+        await sender.send(client.mailbox, bytes(4095) + b"x")
+        assert (await anext(received)).envelope[-1:] == b"x"  # not the first one again
 
 
 @each_scheme

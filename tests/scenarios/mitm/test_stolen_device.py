@@ -104,7 +104,7 @@ async def test_after_two_weeks_nothing_that_was_recorded_can_be_opened() -> None
         assert {(message.kind, message.seal) for message in found} == {(Kind.INTRODUCTION, Seal.IDENTITY)}
         assert found[0].body == people[0].own.card().encode()
         for person in people:
-            assert {name.split("/")[0] for name in person.store.kept} == {"identity", "contacts", "prekeys"}
+            assert {name.split("/")[0] for name in person.store.kept} == {"identity", "contacts", "counters", "prekeys"}
 
 
 async def test_a_sealer_on_a_stolen_device_says_that_the_prekey_is_deleted() -> None:
