@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -97,26 +98,26 @@ def test_each_relay_error_names_its_relay(error: type[RelaycallError]) -> None:
 ATTRIBUTES = ("code", "exit_code", "sentence", "next_step", "relay", "detail", "args")
 
 
+WAYS: list[Callable[[RelaycallError], RelaycallError]] = [
+    *(lambda one, protocol=protocol: pickle.loads(pickle.dumps(one, protocol)) for protocol in range(6)),
+    copy.copy,
+    copy.deepcopy,
+]
+
+
 @each_class
-@pytest.mark.parametrize(
-    "send",
-    [
-        *(lambda one, protocol=protocol: pickle.loads(pickle.dumps(one, protocol)) for protocol in range(6)),
-        copy.copy,
-        copy.deepcopy,
-    ],
-    ids=[*(f"pickle {protocol}" for protocol in range(6)), "copy", "deepcopy"],
-)
-def test_each_arrives_as_it_was(error: type[RelaycallError], send: object) -> None:
-    one = made(error)
-    again = send(one)
-    assert type(again) is error
-    assert again is not one
-    assert (str(again), repr(again)) == (str(one), repr(one))
-    for name in ATTRIBUTES:
-        if name != "args" or error is not NoRelay:  # its failures are compared below: errors have no equality
-            assert getattr(again, name, None) == getattr(one, name, None)
-    assert list(map(repr, getattr(again, "failures", ()))) == list(map(repr, getattr(one, "failures", ())))
+def test_each_arrives_as_it_was(error: type[RelaycallError]) -> None:
+    """Pickled by each protocol, and copied."""
+    for send in WAYS:
+        one = made(error)
+        again = send(one)
+        assert type(again) is error
+        assert again is not one
+        assert (str(again), repr(again)) == (str(one), repr(one))
+        for name in ATTRIBUTES:
+            if name != "args" or error is not NoRelay:  # its failures are compared below: errors have no equality
+                assert getattr(again, name, None) == getattr(one, name, None)
+        assert list(map(repr, getattr(again, "failures", ()))) == list(map(repr, getattr(one, "failures", ())))
 
 
 def test_the_tree() -> None:

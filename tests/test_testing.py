@@ -55,6 +55,7 @@ async def test_with_signaling_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.slow
 async def test_all_goes_over_the_link(transport: Any) -> None:
     async with (
         embedded_relay(transport) as relay,

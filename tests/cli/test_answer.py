@@ -210,6 +210,7 @@ def test_who_is_not_verified_does_not_ring_if_that_is_wanted(run: Run, between: 
     assert events(done, "refused")[0]["code"] == "not_verified"
 
 
+@pytest.mark.slow
 def test_changed_keys_are_told_with_both_fingerprints(run: Run, between: Between, alice: Person) -> None:
     before = alice.card().identity.fingerprint
     asyncio.run(rotate_identity(alice.store, NOW))

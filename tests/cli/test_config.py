@@ -36,6 +36,7 @@ def show(env: dict[str, str], *arguments: str | Path) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.slow
 def test_a_table(env: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text(FILE)
     done = show(env | {"RELAYCALL_LABORATORY": "1"}, "--config", tmp_path / "a.toml")

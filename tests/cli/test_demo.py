@@ -88,6 +88,7 @@ def test_with_no_kill_nothing_changes(command: Command, tmp_path: Path) -> None:
     assert summary["alice"]["path"] != summary["bob"]["path"]  # two relays between them
 
 
+@pytest.mark.slow
 def test_table_for_people(command: Command, tmp_path: Path) -> None:
     done = command("demo", "--seconds", "1", "--out", tmp_path / "heard.ogg", env={**os.environ, "COLUMNS": "160"})
     assert done.returncode == 0, done.stderr

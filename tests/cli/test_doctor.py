@@ -94,6 +94,7 @@ async def test_a_configuration_that_is_wrong(doctor: Doctor, tmp_path: Path) -> 
     assert out.endswith("The configuration is wrong.\n")
 
 
+@pytest.mark.slow
 async def test_ctrl_c_leaves_nothing_allocated(env: dict[str, str]) -> None:
     loop = asyncio.get_running_loop()
     hole, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, ("127.0.0.1", 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from relaycall.ice.candidate import priority
 from relaycall.stun.address import Address
 from tests.ice.network import Network, Side
@@ -69,6 +71,7 @@ def test_without_legs_the_order_of_configuration_counts() -> None:
     assert network.a.selected == (network.a.relays[0], network.b.relays[0])
 
 
+@pytest.mark.slow
 def test_equal_paths_with_jitter_are_not_swapped() -> None:
     for seed in range(4):
         network = Network(seed, rtt=0.05, jitter=0.03)

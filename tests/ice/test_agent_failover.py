@@ -82,6 +82,7 @@ def test_a_path_that_answers_again_is_chosen_again() -> None:
     ("loss", "relays"),
     [(0.0, 1), (0.2, 2), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.0, 2), (0.2, 1)))],
 )
+@pytest.mark.slow
 def test_a_path_of_600_ms_lives(loss: float, relays: int) -> None:
     """Ten minutes; a fifth of the packets lost each way is a third of the checks unanswered."""
     network = Network(3, rtt=0.3, loss=loss, jitter=0.02)
@@ -126,6 +127,7 @@ def test_a_path_that_becomes_much_slower_is_kept_when_it_is_the_only_one() -> No
 
 @pytest.mark.parametrize("one_way", [False, True], ids=["relay dead", "one way"])
 @pytest.mark.parametrize(("rtt", "limit"), [(0.01, 2.1), (0.05, 2.1), (0.15, 2.7), (0.3, 3.8)])
+@pytest.mark.slow
 def test_a_path_that_stops_answering_is_left(rtt: float, limit: float, one_way: bool) -> None:
     """For good, by both, for the path that shares no relay with it, and at no time without a choice."""
     for seed in SEEDS:
@@ -147,6 +149,7 @@ def test_a_path_that_stops_answering_is_left(rtt: float, limit: float, one_way: 
         assert network.a.unselected() == network.b.unselected() == 0
 
 
+@pytest.mark.slow
 def test_each_side_moves_once() -> None:
     """An answer on a path that was nominated long ago is no reason to go there."""
     for seed in range(15):

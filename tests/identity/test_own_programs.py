@@ -147,6 +147,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_three_programs_and_one_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_module, "SETTLE", 0.0)
     store = VaultStore(tmp_path / "vault", Secret("passphrase"))

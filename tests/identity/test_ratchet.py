@@ -277,6 +277,7 @@ async def in_any_order(data: st.DataObject) -> None:
 
 @settings(max_examples=10)
 @given(st.data())
+@pytest.mark.slow
 def test_in_any_order_with_losses_all_is_read_once_and_one_session_is_left(data: st.DataObject) -> None:
     asyncio.run(in_any_order(data))
 
@@ -326,6 +327,7 @@ async def through_any_trouble(data: st.DataObject) -> None:
 
 @settings(max_examples=10)
 @given(st.data())
+@pytest.mark.slow
 def test_after_any_trouble_an_introduction_mends_it(data: st.DataObject) -> None:
     asyncio.run(through_any_trouble(data))
 

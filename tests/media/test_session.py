@@ -74,6 +74,7 @@ async def until(condition: Any, seconds: float = 5.0) -> None:
 # --- sound ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_tone_and_speech_are_heard(tmp_path: Path) -> None:
     async with Call(
         {"source": ToneSource(440), "sink": FileSink(tmp_path / "caller.ogg")},

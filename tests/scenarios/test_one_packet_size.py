@@ -103,6 +103,7 @@ async def test_every_audio_packet_has_the_same_size() -> None:
     assert {size for sizes in found.values() for size in sizes} == {12 + 80 + 16}  # header, Opus, SRTP's tag
 
 
+@pytest.mark.slow
 async def test_control_with_aiortcs_encoder_sizes_tell_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relaycall.media.audio.ConstantRateOpus", AiortcOpus)
     found = await sizes_by_phase()

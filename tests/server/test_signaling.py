@@ -292,6 +292,7 @@ async def test_a_header_that_drips_is_ended_too() -> None:
         writer.transport.abort()
 
 
+@pytest.mark.slow
 async def test_a_silent_websocket_is_ended_and_one_that_pings_is_not() -> None:
     async with SignalingServer(limits=QUICK) as server, raw_client(server) as pinging, raw_client(server) as silent:
         await pinging.claim()
@@ -405,6 +406,7 @@ async def test_a_shutdown_tells_each_client_when_to_come_back() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["ws", "http"])
+@pytest.mark.slow
 async def test_clients_come_back_after_a_shutdown(scheme: str) -> None:
     server = await SignalingServer().__aenter__()
     async with open_signaling(server.url(scheme)) as one, open_signaling(server.url(scheme)) as other:

@@ -177,6 +177,7 @@ async def test_a_send_while_the_server_is_away_waits_for_its_timeout_and_no_long
 
 
 @each_scheme
+@pytest.mark.slow
 async def test_a_half_open_connection_is_noticed(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing comes back any more, and nothing says so. What was on its way meanwhile comes later, once."""
     assert websocket.HEARTBEAT * 1.5 < 30

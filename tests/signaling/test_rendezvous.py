@@ -90,6 +90,7 @@ async def test_a_claim_whose_answer_is_lost_still_tells_the_mailbox(scheme: str)
 
 
 @each_scheme
+@pytest.mark.slow
 async def test_while_the_server_is_away_each_waits_for_its_timeout_and_no_longer(scheme: str) -> None:
     async with connected(scheme) as (client, way, nameplates):
         number = nameplates.allocate(b"m" * 32, 0.0, now())

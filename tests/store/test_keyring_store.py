@@ -270,6 +270,7 @@ def command(backend: str, tmp_path: Path, *arguments: str) -> tuple[subprocess.C
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_command_ends_at_once_and_says_why(backend: str, words: str, tmp_path: Path) -> None:
     done, took = command(backend, tmp_path, "credentials", "list")
     assert done.returncode == 6, done.stderr

@@ -320,6 +320,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_several_writers_lose_nothing(path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", WRITING, str(path), name]) for name in ("a", "b", "c")]
     while any(writer.poll() is None for writer in writers):
