@@ -27,6 +27,7 @@ import enum
 import hashlib
 import hmac
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
@@ -63,7 +64,7 @@ class PairingState(enum.Enum):
     FAILED = enum.auto()
 
 
-class Pairing:
+class Pairing(ABC):
     """One side of it, for one run: `MakerPairing` or `UserPairing`.
 
     Attributes:
@@ -105,13 +106,13 @@ class Pairing:
             raise PairingFailed
         self._taken.append(envelope)
 
+    @abstractmethod
     def _take_element(self, envelope: bytes) -> bool:
         """Take the other side's first message. False if it breaks a rule."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _take_payload(self, envelope: bytes) -> bool:
         """Take the other side's second message. False if it breaks a rule."""
-        raise NotImplementedError
 
 
 class MakerPairing(Pairing):
