@@ -121,7 +121,10 @@ class Call(Emitter):
         self.audio.muted = muted
 
     async def connected(self) -> bool:
-        """Wait until there is sound. False if the call ended before; `ended` says why. It takes 90 seconds at most."""
+        """Wait until there is sound. False if the call ended before; `ended` says why.
+
+        It takes two minutes at most; by `manual:`, ten for each text that is carried.
+        """
         return await asyncio.shield(self._connected)
 
     async def ended(self) -> Ended:
@@ -180,7 +183,7 @@ class Call(Emitter):
             self._hear_answer(rest)
         elif kind is Kind.CONFIRM and self._called is not None:
             self._called.confirmed(rest)
-            self.emit("spoken_words", self.spoken_words)
+            self._tell_words()
         elif kind is Kind.CANCELLED:
             self.happens(Input.CANCELLED)
         elif kind is Kind.HUNG_UP:
@@ -257,8 +260,12 @@ class Call(Emitter):
                 self.fail(error)
                 raise
             self._answer = answer
-            self.emit("spoken_words", self.spoken_words)
+            self._tell_words()
         self.happens(Input.ANSWERED)
+
+    def _tell_words(self) -> None:
+        if words := self.spoken_words:
+            self.emit("spoken_words", words)
 
     def _start(self, job: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         task = self._event_loop.create_task(self._guarded(job))

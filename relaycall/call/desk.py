@@ -139,9 +139,7 @@ class Desk:
             KeyChanged: the mailbox in it is that of a contact with other keys.
             OnAnotherServer: an answer would not reach them.
         """
-        card = decode_card(card_bytes)
-        if card.identity != opened.sender:
-            raise CardRefused("it is not the sender's")
+        card = _card_of(opened, card_bytes)
         contact = self.contacts.recognise(card)
         if contact is not None and card.serial > contact.serial:
             contact = await self.contacts.add(card, time.time())
@@ -151,9 +149,7 @@ class Desk:
 
     def stranger(self, opened: Opened, card_bytes: bytes) -> Party:
         """The same for somebody who is no contact, without a look at whom we know."""
-        card = decode_card(card_bytes)
-        if card.identity != opened.sender:
-            raise CardRefused("it is not the sender's")
+        card = _card_of(opened, card_bytes)
         self.check_server(card.name, card.signaling)
         return Party(card.identity, card.mailbox, None, card.name)
 
@@ -245,6 +241,14 @@ class Desk:
                 one.set_result(None)
             else:
                 one.set_exception(error)
+
+
+def _card_of(opened: Opened, data: bytes) -> Card:
+    """The card in a message. Raises CardRefused: it is not the sender's."""
+    card = decode_card(data)
+    if card.identity != opened.sender:
+        raise CardRefused("it is not the sender's")
+    return card
 
 
 def same_server(one: str, other: str) -> bool:
