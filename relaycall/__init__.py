@@ -12,11 +12,11 @@ from relaycall import errors
 from relaycall.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from relaycall.call.audio_call import AudioCall
     from relaycall.call.call import Call
     from relaycall.call.description import DescriptionRecord, check_description, describe_answer, describe_offer
     from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged
     from relaycall.call.line import Party
+    from relaycall.call.media_call import MediaCall
     from relaycall.call.phone import Phone
     from relaycall.call.record import CallRecord, decode_record, encode_record
     from relaycall.call.ring import Ring
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from relaycall.store.memory import MemoryStore
 
 __all__ = [
-    "AudioCall",
     "AudioSession",
     "AudioSink",
     "AudioSource",
@@ -93,6 +92,7 @@ __all__ = [
     "HeardTrack",
     "ManualText",
     "ManualTransport",
+    "MediaCall",
     "MemoryStore",
     "NoBackup",
     "Opened",
@@ -181,7 +181,7 @@ _HOMES = {
     "relaycall.call.ring": ["Ring"],
     "relaycall.call.call": ["Call"],
     "relaycall.call.phone": ["Phone"],
-    "relaycall.call.audio_call": ["AudioCall"],
+    "relaycall.call.media_call": ["MediaCall"],
     "relaycall.call.events": ["CallEvent", "Ended", "PeerChanged", "RelayChanged"],
     "relaycall.call.record": ["CallRecord", "decode_record", "encode_record"],
     "relaycall.config": ["EndpointSettings", "RelaySettings", "Settings"],

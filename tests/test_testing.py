@@ -38,8 +38,8 @@ async def test_the_two_have_verified_each_other_and_can_talk() -> None:
             assert phone.contacts.names == (other,)
             assert phone.contacts.get(other).verified
         call = await hears(alice, bob)
-        assert call.audio is not None
-        assert len(call.audio.connection.path_stats()) == 4, "two relays of each"
+        assert call.media is not None
+        assert len(call.media.connection.path_stats()) == 4, "two relays of each"
     assert call.state is CallState.ENDED
 
 
@@ -83,8 +83,8 @@ async def test_a_black_hole_is_a_relay_that_is_gone() -> None:
         call = await hears(alice, bob)
         moves: list[RelayChanged] = []
         call.on("relay_changed", moves.append)
-        assert call.audio is not None
-        (used,) = [path.relay for path in call.audio.connection.path_stats() if path.selected]
+        assert call.media is not None
+        (used,) = [path.relay for path in call.media.connection.path_stats() if path.selected]
         link, left = (first, through_second) if used == through_first.name else (second, through_first)
         link.set("both", black_hole=True)
         await eventually(lambda: any((move.old, move.new) == (used, left.name) for move in moves))

@@ -13,10 +13,10 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 
-from relaycall.call.audio_call import AudioCall
 from relaycall.call.emitter import Emitter
 from relaycall.call.events import CallEvent, Ended
 from relaycall.call.line import Line, Party
+from relaycall.call.media_call import MediaCall
 from relaycall.call.messages import Kind, is_tag, offer_body, tag
 from relaycall.call.sound import Sound, close_both
 from relaycall.call.state import CallMachine, CallState, Do, EndReason, Input
@@ -98,9 +98,9 @@ class Call(Emitter):
         return self._machine.caller
 
     @property
-    def audio(self) -> AudioCall | None:
+    def media(self) -> MediaCall | None:
         """The media, once there is some."""
-        return self._sound.audio
+        return self._sound.media
 
     @property
     def spoken_words(self) -> str:
@@ -112,13 +112,13 @@ class Call(Emitter):
     @property
     def muted(self) -> bool:
         """Whether silence is sent. Set it while connected."""
-        return self.audio is not None and self.audio.muted
+        return self.media is not None and self.media.muted
 
     @muted.setter
     def muted(self, muted: bool) -> None:
-        if self.audio is None:
+        if self.media is None:
             raise CallClosed
-        self.audio.muted = muted
+        self.media.muted = muted
 
     async def connected(self) -> bool:
         """Wait until there is sound. False if the call ended before; `ended` says why.
@@ -319,8 +319,8 @@ class Call(Emitter):
         called = self._called
         assert called is not None, "somebody calls"
         record = await self._sound.prepare(caller=False)
-        if self.audio is not None:  # it may have been made for a call of ours that gave way
-            self.audio.give_way()
+        if self.media is not None:  # it may have been made for a call of ours that gave way
+            self.media.give_way()
         self._answer, self._keys = called.answer(
             record, secret=secrets.token_bytes(KEY_SIZE), nonce=secrets.token_bytes(NONCE_SIZE)
         )
@@ -328,14 +328,14 @@ class Call(Emitter):
         self.happens(Input.READY)
 
     async def _connect(self) -> None:
-        audio, keys = self.audio, self._keys
-        assert audio is not None and keys is not None, "there was an answer"  # noqa: PT018
+        media, keys = self.media, self._keys
+        assert media is not None and keys is not None, "there was an answer"  # noqa: PT018
         timeout = CARRIED_CONNECT_TIMEOUT if self._line.carried else CONNECT_TIMEOUT
-        await audio.connect(self._peer_record, call_key=keys.media, timeout=timeout)
+        await media.connect(self._peer_record, call_key=keys.media, timeout=timeout)
         end = await self._sound.heard_or_ended()
         if end is None:
             self.happens(Input.UP)
-            end = await audio.ended()
+            end = await media.ended()
         if end.error is not None:
             raise end.error
         self.happens(Input.HUNG_UP)

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from relaycall.call.audio_call import AudioCall
 from relaycall.call.events import CallEvent, Ended
 from relaycall.call.line import Line
+from relaycall.call.media_call import MediaCall
 from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.relays.pool import RelayPool
 
@@ -22,11 +22,11 @@ class Sound:
         on_event: called with each event of the media.
 
     Attributes:
-        audio: the media, once there is some.
+        media: the media, once there is some.
     """
 
     def __init__(self, line: Line, *, protect: bool, on_event: Callable[[CallEvent], None]) -> None:
-        self.audio: AudioCall | None = None
+        self.media: MediaCall | None = None
         self._line = line
         self._protect = protect
         self._on_event = on_event
@@ -43,7 +43,7 @@ class Sound:
         """Take relays and give our record, the same one each time.
 
         Args:
-            caller: whether this side is the caller, as far as is known; see `AudioCall.give_way`.
+            caller: whether this side is the caller, as far as is known; see `MediaCall.give_way`.
 
         Raises:
             NoRelay: no relay can be used.
@@ -52,9 +52,9 @@ class Sound:
         """
         assert self._source is not None, "place or accept gave one"
         async with self._preparing:
-            if self.audio is None:
+            if self.media is None:
                 self._pool = await self._line.take_pool()
-                self.audio = AudioCall(
+                self.media = MediaCall(
                     self._pool,
                     caller=caller,
                     source=self._source,
@@ -63,12 +63,12 @@ class Sound:
                     laboratory=self._line.laboratory,
                     on_event=self._on_event,
                 )
-            return await self.audio.prepare()
+            return await self.media.prepare()
 
     async def heard_or_ended(self) -> Ended | None:
         """Wait until the other side is heard, or the audio has ended before; then how."""
-        assert self.audio is not None, "it was prepared"
-        heard, ended = (asyncio.ensure_future(one) for one in (self.audio.heard(), self.audio.ended()))
+        assert self.media is not None, "it was prepared"
+        heard, ended = (asyncio.ensure_future(one) for one in (self.media.heard(), self.media.ended()))
         try:
             await asyncio.wait([heard, ended], return_when=asyncio.FIRST_COMPLETED)
             return None if heard.done() else ended.result()
@@ -79,9 +79,9 @@ class Sound:
     async def close(self) -> None:
         """Close all of it and give the relays back, within two seconds. Nobody may be preparing any more."""
         try:
-            if self.audio is None:
+            if self.media is None:
                 close_both(self._source, self._sink)
-            parts = [part for part in (self.audio, self._pool) if part is not None]
+            parts = [part for part in (self.media, self._pool) if part is not None]
             await asyncio.gather(*(part.close() for part in parts), return_exceptions=True)
         finally:
             if self._pool is not None:

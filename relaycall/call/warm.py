@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from relaycall.call.audio_call import KEEP
+from relaycall.call.media_call import KEEP
 from relaycall.errors import ConfigError, RelaycallError
 from relaycall.relays.credentials import CredentialsSource
 from relaycall.relays.pool import PoolEvent, RelayPool

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import click
 
-from relaycall.call.audio_call import REPORT_AFTER
 from relaycall.call.call import Call
 from relaycall.call.events import CallEvent, RelayChanged
+from relaycall.call.media_call import REPORT_AFTER
 from relaycall.call.phone import Phone
 from relaycall.call.ring import Ring
 from relaycall.call.state import CallState, EndReason

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from relaycall.call.audio_call import AudioCall
 from relaycall.call.call import Call
 from relaycall.call.events import RelayChanged
+from relaycall.call.media_call import MediaCall
 from relaycall.cli.hints import next_step_of
 from relaycall.errors import MediaError, RelaycallError
 
@@ -168,10 +168,10 @@ class Summary:
         }
 
 
-def audio_of(call: Call) -> AudioCall:
+def audio_of(call: Call) -> MediaCall:
     """The sound of a call that is connected."""
-    assert call.audio is not None
-    return call.audio
+    assert call.media is not None
+    return call.media
 
 
 class Reporter(Protocol):

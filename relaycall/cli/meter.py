@@ -75,15 +75,15 @@ class Meter:
     def read(self, now: float, *, peer_muted: bool = False) -> Reading:
         """How it is. `now`: seconds, on the clock of the loop."""
         call = self._call
-        session = call.audio.session if call.audio is not None else None
-        if call.audio is None or session is None or not session.frames_sent:
+        session = call.media.session if call.media is not None else None
+        if call.media is None or session is None or not session.frames_sent:
             return Reading(str(call.state))
         if self._since is None:
             self._since = now
         stats = session.stats()
         passed = stats.transport
         self._counted.append(_Counted(now, stats.lost, stats.frames_received, passed.bytes_sent, passed.bytes_received))
-        path = next((path for path in call.audio.connection.path_stats() if path.selected), None)
+        path = next((path for path in call.media.connection.path_stats() if path.selected), None)
         sent, received = self._rates()
         return Reading(
             state=str(call.state),

@@ -121,7 +121,7 @@ class Talk:
         if (words := self._call.spoken_words) and "spoken_words" not in self._told:
             self._told.add("spoken_words")
             self._screen.note("spoken_words", words=words)
-        session = self._call.audio.session if self._call.audio is not None else None
+        session = self._call.media.session if self._call.media is not None else None
         if self._sink is not None and self._sink.error is not None:
             self._tell_once("recording_failed", f"The recording has ended: {self._sink.error.sentence}")
         if session is not None and session.finished.is_set():

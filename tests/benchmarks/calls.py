@@ -18,7 +18,7 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.media_call import MediaCall
 from relaycall.relays.server import RelayServer
 from tests.benchmarks.content import Speech, SpeechTrack
 from tests.benchmarks.party import CpuMeter
@@ -32,7 +32,7 @@ class RelaycallCall:
 
     def __init__(self) -> None:
         self._source = Speech()
-        self._call: AudioCall | None = None
+        self._call: MediaCall | None = None
         self._peer_record = b""
 
     async def offer(self, uri: str) -> tuple[bytes, float]:
@@ -47,7 +47,7 @@ class RelaycallCall:
     async def _prepare(self, uri: str, *, caller: bool) -> tuple[bytes, float]:
         server = RelayServer.parse(uri, username=USERNAME, password=PASSWORD)
         started = time.monotonic()
-        self._call = AudioCall([server], caller=caller, source=self._source, laboratory=True)
+        self._call = MediaCall([server], caller=caller, source=self._source, laboratory=True)
         record = await self._call.prepare()
         return record, time.monotonic() - started
 

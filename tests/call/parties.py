@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from relaycall.call.audio_call import AudioCall
 from relaycall.call.events import CallEvent
+from relaycall.call.media_call import MediaCall
 from relaycall.media.audio import SilenceSource
 from relaycall.relays.pool import RelayPool
 from relaycall.relays.server import RelayServer
@@ -11,7 +11,7 @@ from relaycall.server.turn import Relay
 from tests.scenarios.calling import until
 
 
-class Party(AudioCall):
+class Party(MediaCall):
     """A call that keeps its events."""
 
     def __init__(self, relays: list[RelayServer] | RelayPool, *, caller: bool, **more: bool) -> None:
@@ -37,7 +37,7 @@ def by_name(embedded: list[Relay], relays: list[RelayServer]) -> dict[str, Relay
     return {server.name: relay for relay, server in zip(embedded, relays, strict=True)}
 
 
-async def warm(*calls: AudioCall) -> None:
+async def warm(*calls: MediaCall) -> None:
     """Wait until every path has answered but those that are being given up."""
     agents = [call.connection._agent for call in calls]
     await until(lambda: all(pair.healthy or pair.retiring for agent in agents for pair in agent.pairs.values()))

@@ -144,10 +144,10 @@ async def ended(*calls: Call | Ring, timeout: float = 5.0) -> list[str]:
 
 
 async def both_hear(*calls: Call, frames: int = 5) -> None:
-    heard = [call.audio.session.frames_heard + frames for call in calls]  # type: ignore[union-attr]
+    heard = [call.media.session.frames_heard + frames for call in calls]  # type: ignore[union-attr]
     await until(
         lambda: all(
-            call.audio.session.frames_heard >= least  # type: ignore[union-attr]
+            call.media.session.frames_heard >= least  # type: ignore[union-attr]
             for call, least in zip(calls, heard, strict=True)
         ),
         what="hearing each other",

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from relaycall.call import audio_call as module
+from relaycall.call import media_call as module
 from relaycall.call.events import Ended, RelayChanged
 from relaycall.errors import CallClosed, ConfigError, NoRelay
 from relaycall.ice import failover

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from relaycall.call import audio_call as module
+from relaycall.call import media_call as module
 from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged
 from relaycall.errors import CallClosed, RelayLost
 from relaycall.ice import failover

@@ -72,7 +72,7 @@ async def test_before_accepting_no_relay_is_asked_and_no_path_is_tried(known: bo
         await asyncio.sleep(0.1)
         assert home.granted == home.allocations == 2  # hers
         assert sum(relay.counters.to_peers for relay in home.relays) == 0
-        assert bob.calls[0].audio is None
+        assert bob.calls[0].media is None
         incoming = ring.accept(audio=Mouth())
         await connected(call, incoming)
         assert home.granted == 4
@@ -89,7 +89,7 @@ async def test_rings_of_many_strangers_take_nothing() -> None:
         await until(lambda: all(call.state in (CallState.RINGING, CallState.ENDED) for call in calls))
         assert sorted(str(call.state) for call in calls) == ["ended"] * 2 + ["ringing"] * 4
         assert home.granted == before + 6
-        assert [call.audio for call in bob.calls] == [None] * 4
+        assert [call.media for call in bob.calls] == [None] * 4
         assert carol.calls == ()
 
 

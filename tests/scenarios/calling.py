@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.media_call import MediaCall
 from relaycall.media.session import AudioSession
 from relaycall.relays.server import RelayServer
 from relaycall.server.certificates import development_tls
@@ -39,18 +39,18 @@ async def embedded_relays(
         yield relays, servers
 
 
-async def connect(alice: AudioCall, bob: AudioCall) -> None:
+async def connect(alice: MediaCall, bob: MediaCall) -> None:
     """Exchange the records and connect both."""
     for_bob, for_alice = await asyncio.gather(alice.prepare(), bob.prepare())
     await asyncio.gather(alice.connect(for_alice), bob.connect(for_bob))
 
 
-async def close(*calls: AudioCall) -> None:
+async def close(*calls: MediaCall) -> None:
     """Close all at once."""
     await asyncio.gather(*(call.close() for call in calls))
 
 
-def session(call: AudioCall) -> AudioSession:
+def session(call: MediaCall) -> AudioSession:
     """The session of a connected call."""
     assert call.session is not None
     return call.session
@@ -66,7 +66,7 @@ async def until(condition: Callable[[], bool], timeout: float = 5.0, what: str =
         raise AssertionError(f"{what} did not happen within {timeout} s") from None
 
 
-async def heard(*calls: AudioCall, frames: int = 10, timeout: float = 5.0) -> None:
+async def heard(*calls: MediaCall, frames: int = 10, timeout: float = 5.0) -> None:
     """Wait until each of them has heard so many more frames."""
     targets = {call: session(call).frames_heard + frames for call in calls}
     await until(

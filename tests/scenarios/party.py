@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.media_call import MediaCall
 from relaycall.errors import NoRelay, RelaycallError
 from relaycall.ice.allocation import Allocation
 from relaycall.media.audio import ToneSource
@@ -44,7 +44,7 @@ class Party:
         self._received = Path(settings["received"]).open("wb") if "received" in settings else None  # noqa: SIM115
         if self._received is not None:
             self._keep_what_relays_send()
-        self._call = AudioCall(
+        self._call = MediaCall(
             servers,
             caller=settings["caller"],
             source=ToneSource(settings["tone"]),

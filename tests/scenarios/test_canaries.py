@@ -17,7 +17,7 @@ from typing import Any
 import av.logging
 import pytest
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.media_call import MediaCall
 from relaycall.call.record import decode_record, derive_call_key
 from relaycall.errors import ConfigError, NoPath, NoRelay, RecordRefused, RelaycallError, RelaysLost
 from relaycall.ice import holdings
@@ -73,7 +73,7 @@ def call_keys(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         found.append(derive_call_key(caller, callee))
         return found[-1]
 
-    monkeypatch.setattr("relaycall.call.audio_call.derive_call_key", keep)
+    monkeypatch.setattr("relaycall.call.media_call.derive_call_key", keep)
     return found
 
 
@@ -85,13 +85,13 @@ def assert_shows_nothing(text: str, parties: dict[str, Canaries], what: str) -> 
 
 def assert_objects_show_nothing(parties: dict[str, Canaries]) -> None:
     shown = shown_by_objects()
-    assert "relaycall.call.audio_call.AudioCall" in shown
+    assert "relaycall.call.media_call.MediaCall" in shown
     for kind, text in shown.items():
         assert_shows_nothing(text, parties, kind)
 
 
-def make(relays: list[RelayServer], *, caller: bool) -> AudioCall:
-    return AudioCall(relays, caller=caller, source=ToneSource(), laboratory=True)
+def make(relays: list[RelayServer], *, caller: bool) -> MediaCall:
+    return MediaCall(relays, caller=caller, source=ToneSource(), laboratory=True)
 
 
 @pytest.mark.parametrize("transport", ["udp", pytest.param("tls", marks=pytest.mark.slow)])

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.media_call import MediaCall
 from relaycall.media.audio import ToneSource
 from relaycall.stun import attributes as a
 from relaycall.stun.message import Class, Message, Method, decode
@@ -38,12 +38,12 @@ ROUNDS = 4
 
 
 @asynccontextmanager
-async def under_attack(transport: str) -> AsyncIterator[tuple[Attacker, AudioCall, AudioCall]]:
+async def under_attack(transport: str) -> AsyncIterator[tuple[Attacker, MediaCall, MediaCall]]:
     """Alice and Bob, prepared, on a relay that the attacker owns."""
     async with embedded_relays(1, transport) as ([relay], servers):
         attacker = Attacker(relay)
-        alice = AudioCall(servers, caller=True, source=ToneSource(440), laboratory=True)
-        bob = AudioCall(servers, caller=False, source=ToneSource(660), laboratory=True)
+        alice = MediaCall(servers, caller=True, source=ToneSource(440), laboratory=True)
+        bob = MediaCall(servers, caller=False, source=ToneSource(660), laboratory=True)
         try:
             async with longest_gap():
                 yield attacker, alice, bob
@@ -74,7 +74,7 @@ async def longest_gap() -> AsyncIterator[None]:
     assert gap < LOOP_GAP_LIMIT
 
 
-def dropped(call: AudioCall) -> int:
+def dropped(call: MediaCall) -> int:
     """Everything the call has dropped, whatever the reason."""
     total = sum(call.connection.dropped.values())
     if call.session is not None:
@@ -83,7 +83,7 @@ def dropped(call: AudioCall) -> int:
     return total
 
 
-def accounted(call: AudioCall) -> int:
+def accounted(call: MediaCall) -> int:
     """The same, and what waits for the session to start."""
     return dropped(call) + len(call.connection._queue._packets)
 
@@ -98,7 +98,7 @@ async def give(attacker: Attacker, kind: Kind, count: int) -> None:
     await asyncio.sleep(0.01)
 
 
-def kept(call: AudioCall) -> dict[str, int]:
+def kept(call: MediaCall) -> dict[str, int]:
     """How much a call holds: the sizes of everything in it that could grow."""
     connection = call.connection
     [allocation] = connection._held.allocations.values()
@@ -158,7 +158,7 @@ async def test_during_the_call(transport: str, each: int) -> None:
         await at_full_rate(alice, bob)
 
 
-async def at_full_rate(*calls: AudioCall) -> None:
+async def at_full_rate(*calls: MediaCall) -> None:
     """Fifty frames a second arrive and are heard, at each of them: for half a second, within ten."""
     loop = asyncio.get_running_loop()
     until = loop.time() + 10

@@ -42,7 +42,7 @@ def now() -> float:
 @pytest.fixture(autouse=True)
 def no_other_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts seconds in media takes them from the loop, too."""
-    for module in ("relaycall.media.transport", "relaycall.call.audio_call"):
+    for module in ("relaycall.media.transport", "relaycall.call.media_call"):
         monkeypatch.setattr(f"{module}.monotonic", now)
 
 
@@ -66,9 +66,9 @@ class Front(Forwarder):
 
 
 def frames(call: Call) -> tuple[int, int]:
-    assert call.audio is not None
-    assert call.audio.session is not None
-    stats = call.audio.session.stats()
+    assert call.media is not None
+    assert call.media.session is not None
+    stats = call.media.session.stats()
     return stats.frames_heard, stats.concealed
 
 

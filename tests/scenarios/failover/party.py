@@ -14,8 +14,8 @@ import sys
 import time
 from typing import Any
 
-from relaycall.call.audio_call import AudioCall
 from relaycall.call.events import CallEvent
+from relaycall.call.media_call import MediaCall
 from relaycall.relays.server import RelayServer
 from tests.scenarios.failover.listening import RisingTone, not_heard_ms
 from tests.scenarios.failover.watching import Ear, Traffic, described, paths, relay_in_use, set_wall_clock
@@ -30,7 +30,7 @@ class FailoverParty:
         self._context = ssl.create_default_context(cafile=ca_file) if ca_file else None
         self._traffic = Traffic()
         self._events: list[dict[str, Any]] = []
-        self._call: AudioCall | None = None
+        self._call: MediaCall | None = None
         self._ear: Ear | None = None
         self._watching: asyncio.Task[None] | None = None
         self._end: dict[str, Any] | None = None
@@ -43,7 +43,7 @@ class FailoverParty:
         ]
         self._events, self._ear, self._end = [], None, None
         options: dict[str, Any] = {} if protect is None else {"protect": protect}
-        self._call = AudioCall(
+        self._call = MediaCall(
             servers, caller=caller, source=RisingTone(), laboratory=True, on_event=self._happened, **options
         )
         return {"record": base64.b64encode(await self._call.prepare()).decode()}
@@ -110,7 +110,7 @@ class FailoverParty:
     def _happened(self, event: CallEvent) -> None:
         self._events.append({"at": time.monotonic(), **described(event)})
 
-    async def _watch(self, call: AudioCall) -> None:
+    async def _watch(self, call: MediaCall) -> None:
         end = await call.ended()
         self._end = {"at": time.monotonic(), "reason": end.reason}
 

@@ -109,7 +109,7 @@ class Scene:
             transport: "udp", "tcp" or "tls".
             alice, bob: the relays of each, by number.
             entries: the relays of each, as `entry` gives them, instead.
-            protect: given to `AudioCall` if it is not None.
+            protect: given to `MediaCall` if it is not None.
         """
         relays = entries or {name: self.entries(transport, order) for name, order in (("alice", alice), ("bob", bob))}
         options = {} if protect is None else {"protect": protect}

@@ -12,7 +12,7 @@ import aiortc.clock
 from aiortc.rtp import RtpPacket
 from av import AudioFrame
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.media_call import MediaCall
 from relaycall.errors import RelaycallError
 from relaycall.ice.allocation import Allocation
 from relaycall.stun.address import Address
@@ -22,7 +22,7 @@ from tests.scenarios.failover.listening import Arrivals, Heard, heard
 class Ear:
     """What one side of a connected call gets and hears."""
 
-    def __init__(self, call: AudioCall) -> None:
+    def __init__(self, call: MediaCall) -> None:
         self.arrivals = Arrivals()
         self.frames: list[Heard] = []
         session = call.session
@@ -41,12 +41,12 @@ class Ear:
         self.frames.append(heard(frame, time.monotonic()))
 
 
-def relay_in_use(call: AudioCall) -> str | None:
+def relay_in_use(call: MediaCall) -> str | None:
     """The name of our relay in the selected path."""
     return next((path.relay for path in call.connection.path_stats() if path.selected), None)
 
 
-def paths(call: AudioCall) -> list[tuple[str, int, bool]]:
+def paths(call: MediaCall) -> list[tuple[str, int, bool]]:
     """Our relay, the number of the peer's candidate, and whether it is well, of each path; the selected one first."""
     return [(path.relay, path.remote, path.healthy) for path in call.connection.path_stats()]
 

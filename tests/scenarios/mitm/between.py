@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from relaycall.call.audio_call import AudioCall
+from relaycall.call.media_call import MediaCall
 from relaycall.call.messages import Kind, offer_body, read_call_id, read_offer
 from relaycall.identity.card import Card
 from relaycall.identity.handshake import CalleeHandshake, CallerHandshake
@@ -36,8 +36,8 @@ class Between:
         self._callee, self._caller = callee, caller
         self._alice, self._bob = alice, bob
         self._letters: asyncio.Queue[Letter] = asyncio.Queue()
-        self.to_alice = AudioCall(world.servers, caller=False, source=SilenceSource(), laboratory=True)
-        self.to_bob = AudioCall(world.servers, caller=True, source=SilenceSource(), laboratory=True)
+        self.to_alice = MediaCall(world.servers, caller=False, source=SilenceSource(), laboratory=True)
+        self.to_bob = MediaCall(world.servers, caller=True, source=SilenceSource(), laboratory=True)
         self._offered: CallerHandshake | None = None
         self._connecting: list[asyncio.Task[None]] = []
 
@@ -95,7 +95,7 @@ class Between:
         self._connect(self.to_bob, record, keys.media)
         await self._caller.post(self._bob, Kind.CONFIRM, call_id + self._offered.confirm())
 
-    def _connect(self, call: AudioCall, record: bytes, key: bytes) -> None:
+    def _connect(self, call: MediaCall, record: bytes, key: bytes) -> None:
         self._connecting.append(asyncio.create_task(call.connect(record, call_key=key)))
 
 

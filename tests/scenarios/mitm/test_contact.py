@@ -110,7 +110,7 @@ async def test_a_handshake_passed_on_as_his_own(change: str, monkeypatch: pytest
         assert bob.errors[-1].code == "handshake_refused"  # the nonce: Alice is bound to it, and not Mallory
         assert answered.spoken_words == "" != call.spoken_words
         if change not in ("the ICE password", "the candidates"):  # the paths come up, and nothing on them is believed
-            ends = session(call.audio), session(answered.audio)  # type: ignore[arg-type]
+            ends = session(call.media), session(answered.media)  # type: ignore[arg-type]
             dropped = [end._transport.counters.dropped for end in ends]
             await until(lambda: all(end.authentication + end.wrong_ssrc > 5 for end in dropped))
             assert len(world.wiretap.packets) > 10

@@ -92,7 +92,7 @@ class Person:
 
     def heard(self) -> int:
         """Frames decoded in all calls that are not over."""
-        sessions = [call.audio.session for call in self.calls if call.audio is not None]
+        sessions = [call.media.session for call in self.calls if call.media is not None]
         return sum(session.frames_heard for session in sessions if session is not None)
 
 

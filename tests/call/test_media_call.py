@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from relaycall.call.audio_call import AudioCall
 from relaycall.call.events import CallEvent, Ended
+from relaycall.call.media_call import MediaCall
 from relaycall.call.record import decode_record, encode_record
 from relaycall.errors import (
     CallClosed,
@@ -61,8 +61,8 @@ class Mouth(SilenceSource):
         self.closed += 1
 
 
-def party(relays: list[RelayServer], *, caller: bool, source: AudioSource | None = None, **more: object) -> AudioCall:
-    return AudioCall(relays, caller=caller, source=source or SilenceSource(), laboratory=True, **more)  # type: ignore[arg-type]
+def party(relays: list[RelayServer], *, caller: bool, source: AudioSource | None = None, **more: object) -> MediaCall:
+    return MediaCall(relays, caller=caller, source=source or SilenceSource(), laboratory=True, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
@@ -161,7 +161,7 @@ async def test_one_relay_of_two_is_enough() -> None:
 @pytest.mark.parametrize("what", ["our own", "garbage", "a private address"])
 async def test_a_record_that_breaks_the_rules_starts_nothing(what: str) -> None:
     async with embedded_relays(1) as (relays, servers):
-        alice = AudioCall(servers, caller=True, source=SilenceSource(), laboratory=True)
+        alice = MediaCall(servers, caller=True, source=SilenceSource(), laboratory=True)
         async with alice:
             mine = await alice.prepare()
             if what == "a private address":
@@ -222,7 +222,7 @@ async def test_events_name_relays_and_a_handler_that_fails_harms_nothing(caplog:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-async def timed_close(*calls: AudioCall) -> None:
+async def timed_close(*calls: MediaCall) -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()
     await close(*calls)
@@ -349,7 +349,7 @@ async def test_a_source_that_raises_ends_in_silence_and_says_so() -> None:
 def test_a_call_shows_only_its_role(caplog: pytest.LogCaptureFixture) -> None:
     async def make() -> str:
         relay = RelayServer.parse("turn:192.0.2.7", username=USERNAME, password=PASSWORD)
-        call = AudioCall([relay], caller=True, source=SilenceSource())
+        call = MediaCall([relay], caller=True, source=SilenceSource())
         try:
             return f"{call!r} {call} {call.connection!r}"
         finally:

@@ -46,7 +46,7 @@ REPORT_AFTER = 1.0  # seconds after a move: what is late has come by then
 LOOK_BACK = 2.0  # seconds: a doubt that led to a move is not older
 
 
-class AudioCall:
+class MediaCall:
     """One side of a call. All media goes through the given relays; there is no other way for it.
 
     Args:
@@ -107,9 +107,9 @@ class AudioCall:
         self._closing: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<AudioCall as {'caller' if self._caller else 'callee'}>"
+        return f"<MediaCall as {'caller' if self._caller else 'callee'}>"
 
-    async def __aenter__(self) -> AudioCall:
+    async def __aenter__(self) -> MediaCall:
         return self
 
     async def __aexit__(self, *_: object) -> None:
