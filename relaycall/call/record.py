@@ -58,6 +58,12 @@ class AudioPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bitrate: Literal[32000] = 32000
 
 
+class VideoPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which video the sender of the record takes, the codec it prefers first; none at all if it shows none."""
+
+    takes: Annotated[tuple[Literal["vp8", "h264"], ...], Meta(max_length=2)] = ()
+
+
 class CallRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One side of a call.
 
@@ -71,6 +77,7 @@ class CallRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates: Annotated[tuple[RelayCandidate, ...], Meta(min_length=1, max_length=MAX_CANDIDATES)]
     audio: AudioPlan
     key: Annotated[bytes, Meta(min_length=KEY_SIZE, max_length=KEY_SIZE)]
+    video: VideoPlan = VideoPlan()
     version: Literal[1] = 1
 
     def __repr__(self) -> str:
@@ -107,6 +114,8 @@ def decode_record(data: bytes, *, laboratory: bool = False) -> CallRecord:
         raise RecordRefused("it is not a call record of version 1") from None
     if encode_record(record) != data:
         raise RecordRefused("it is not encoded as the rules say")  # else changed bytes could give one key
+    if len(set(record.video.takes)) != len(record.video.takes):
+        raise RecordRefused("it names a codec twice")
     addresses = [accept_address(entry.host, entry.port, laboratory=laboratory) for entry in record.candidates]
     if len(set(addresses)) != len(addresses):
         raise RecordRefused("it names a candidate twice")

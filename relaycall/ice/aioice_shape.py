@@ -31,7 +31,7 @@ class AioiceShape(ABC):
         """One of the peer's."""
 
     @abstractmethod
-    def send_packet(self, data: bytes) -> None:
+    def send_packet(self, data: bytes, *, once: bool = False) -> None:
         """Send now, or never."""
 
     def get_default_candidate(self, component: int) -> Candidate | None:

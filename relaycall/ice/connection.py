@@ -219,8 +219,12 @@ class Connection(AioiceShape):
 
     # --- packets ------------------------------------------------------------------------------------------------------
 
-    def send_packet(self, data: bytes) -> None:
+    def send_packet(self, data: bytes, *, once: bool = False) -> None:
         """Send to the peer over the selected path, now or never: dropped and counted without one, and if too long.
+
+        Args:
+            data: the packet.
+            once: over that path alone, even while others carry the same.
 
         Raises:
             CallClosed: after `close`.
@@ -233,7 +237,7 @@ class Connection(AioiceShape):
         elif len(data) > MAX_PACKET:
             self._dropped["too_long"] += 1
         else:
-            outlet.send(data)
+            outlet.send(data, once=once)
 
     def set_receiver(self, receiver: Callable[[bytes], bool] | None) -> None:
         """Have `receiver(packet)` called for each packet that is not STUN; at once for those that wait for `recv`.

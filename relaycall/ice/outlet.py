@@ -32,12 +32,12 @@ class Outlet:
         self.also: tuple[Path, ...] = ()
         self.recent: deque[bytes] | None = None
 
-    def send(self, data: bytes) -> None:
-        """Send over every path in use."""
+    def send(self, data: bytes, *, once: bool = False) -> None:
+        """Send over every path in use, or over the selected one alone."""
         path = self.path
         if path is not None:
             path[0].send(path[1], data)
-            if self.recent is not None:
+            if self.recent is not None and not once:
                 self.recent.append(data)
                 for allocation, peer in self.also:
                     allocation.send(peer, data)

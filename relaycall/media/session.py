@@ -23,9 +23,10 @@ from av import AudioFrame
 
 from relaycall.errors import CallClosed, ConfigError, MediaError
 from relaycall.media.audio import SAMPLE_RATE, AudioSink, AudioSource, OpusTrack
+from relaycall.media.counters import TransportCounters
 from relaycall.media.playout import Playout
 from relaycall.media.srtp import derive_keys
-from relaycall.media.transport import PacketPath, RtpTransport, TransportCounters
+from relaycall.media.transport import PacketPath, RtpTransport
 
 PAYLOAD_TYPES = range(96, 128)  # dynamic (RFC 3551, section 6)
 STOP_SECONDS = 0.6  # for each of the two steps of close()

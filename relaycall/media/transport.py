@@ -8,7 +8,8 @@ payload type with a bare header, and of RTCP the sender and receiver reports. SD
 a BYE would stop aiortc's decoder for good, and hanging up has its own road.
 
 That road is a second stream each way, with keys, SSRC and payload type of its own: control packets. What is in them is
-the business of who sets `on_control`; here they are 80 bytes, so that on the way they are as large as audio.
+the business of who sets `on_control` or `on_kind`; here they are 80 bytes, so that on the way they are as large as
+audio. Video is a third stream, sent and taken in one packet at a time; who has set `on_video` knows what to do with it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import asyncio
 import struct
 import types
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
@@ -26,14 +26,18 @@ from aiortc.stats import RTCStatsReport
 
 from relaycall.errors import CallClosed, ConfigError, MalformedMessage, RelaycallError
 from relaycall.media.arrivals import ArrivalLog
+from relaycall.media.budget import Budget
 from relaycall.media.control_stream import CONTROL_PAYLOAD_TYPE, ControlStream
+from relaycall.media.counters import TransportCounters
 from relaycall.media.rtcp import GOODBYE, RECEIVER_REPORT, RTCP_KINDS, SENDER_REPORT, SOURCE_DESCRIPTION, split_compound
 from relaycall.media.srtp import BARE_HEADER, MAX_PACKET, RTP_HEADER_SIZE, IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys
+from relaycall.media.video_stream import VIDEO_PAYLOAD_TYPES, VideoStream
 
 MAX_SIZES = 64  # distinct packet sizes remembered
-# A peer may not keep us busier than this with packets that are its own: 4 times the audio rate, stalls included.
+# A peer may not keep us busier than this in 5 s with packets that are its own. Of audio, control and reports it is 4
+# times the audio rate, stalls included; of video twice what the highest rate of relaycall's own takes.
 BUDGET_PACKETS = 1000
-BUDGET_SECONDS = 5.0
+VIDEO_BUDGET_PACKETS = 2500
 MAX_WAITING = 32  # calls into aiortc that did not end at once
 
 _RTP_HEADER = struct.Struct("!BBHLL")
@@ -42,74 +46,14 @@ _RTP_HEADER = struct.Struct("!BBHLL")
 class PacketPath(Protocol):
     """What carries packets to the peer and back."""
 
-    def send_packet(self, data: bytes) -> None:
-        """Send one packet now, or drop it. Never blocks; raises CallClosed once closed."""
+    def send_packet(self, data: bytes, *, once: bool = False) -> None:
+        """Send one packet now, or drop it; `once`: over one path only. Never blocks; raises CallClosed once closed."""
 
     def set_receiver(self, receiver: Callable[[bytes], bool] | None) -> None:
         """Who gets each received packet that is not STUN, by a synchronous call. None: nobody.
 
         It returns whether the packet is authentic: the peer made it, and it or a copy of it has come.
         """
-
-
-@dataclass(slots=True)
-class Dropped:
-    """Packets dropped, by reason.
-
-    Attributes:
-        not_media: neither RTP nor RTCP, or smaller than 12 or larger than 1500 bytes.
-        wrong_ssrc: not the peer's SSRC.
-        wrong_payload_type: RTP that is neither the call's audio nor control.
-        authentication: wrong key, or altered on the way.
-        replay: seen before, or older than the replay window.
-        malformed: authentic or not, but not what a relaycall peer sends; also what aiortc or `on_control` choked on.
-        rtcp_kind: packets of a compound whose kind an audio call does not use.
-        flood: authentic, but more than a call can need.
-        unsent: our own packets that could not be protected, and control packets that the path did not take.
-    """
-
-    not_media: int = 0
-    wrong_ssrc: int = 0
-    wrong_payload_type: int = 0
-    authentication: int = 0
-    replay: int = 0
-    malformed: int = 0
-    rtcp_kind: int = 0
-    flood: int = 0
-    unsent: int = 0
-
-
-@dataclass(slots=True)
-class TransportCounters:
-    """What passed. Sizes are those of protected packets, in bytes.
-
-    Attributes:
-        packets_sent, bytes_sent: handed to the path.
-        packets_received, bytes_received: everything the path delivered, what was dropped included.
-        audio_sent, audio_received: RTP packets; received ones are authentic and were accepted.
-        control_sent, control_received: control packets, likewise.
-        rtcp_sent, rtcp_received: compound RTCP packets, likewise.
-        copies: packets that came a second time, each authentic: they went over two paths.
-        goodbyes: RTCP BYE packets received.
-        dropped: packets dropped, by reason.
-        sent_sizes, received_sizes: the distinct sizes of audio packets, 64 at most.
-    """
-
-    packets_sent: int = 0
-    bytes_sent: int = 0
-    packets_received: int = 0
-    bytes_received: int = 0
-    audio_sent: int = 0
-    audio_received: int = 0
-    control_sent: int = 0
-    control_received: int = 0
-    rtcp_sent: int = 0
-    rtcp_received: int = 0
-    copies: int = 0
-    goodbyes: int = 0
-    dropped: Dropped = field(default_factory=Dropped)
-    sent_sizes: set[int] = field(default_factory=set)
-    received_sizes: set[int] = field(default_factory=set)
 
 
 class RtpTransport:
@@ -124,6 +68,9 @@ class RtpTransport:
 
     Attributes:
         on_control: called with the 80 bytes of each new control packet, within `receive`. What it raises is counted.
+        on_kind: called instead of `on_control`, by the first of the 80 bytes.
+        on_video: called with the RTP packet and the time of arrival of each new video packet. Without one they are
+            dropped. What it raises is counted.
         begun: an event, set when the first audio packet of the peer has come.
         arrivals: the latest audio packets, for reports on gaps.
 
@@ -139,6 +86,8 @@ class RtpTransport:
             raise ConfigError(f"The payload type {CONTROL_PAYLOAD_TYPE} is taken by control packets.")
         self.counters = TransportCounters()
         self.on_control: Callable[[bytes], None] | None = None
+        self.on_kind: dict[int, Callable[[bytes], None]] = {}
+        self.on_video: Callable[[bytes, float], None] | None = None
         self.begun = asyncio.Event()
         self.arrivals = ArrivalLog()
         self.state = "new"  # then "connected", then "closed": aiortc's words
@@ -146,13 +95,14 @@ class RtpTransport:
         self._outgoing = OutgoingSrtp(keys.send, local_ssrc)
         self._incoming = IncomingSrtp(keys.receive, remote_ssrc)
         self._control = ControlStream(keys, local_ssrc, remote_ssrc)
+        self._video = VideoStream(keys, local_ssrc, remote_ssrc)
         self._remote_ssrc = remote_ssrc
         self._payload_type = payload_type
         self._sender: Any = None
         self._receiver: Any = None
         self._timestamp: int | None = None  # of the latest packet, unwrapped
-        self._budget = BUDGET_PACKETS
-        self._budget_end = monotonic() + BUDGET_SECONDS
+        self._budget = Budget(BUDGET_PACKETS)
+        self._video_budget = Budget(VIDEO_BUDGET_PACKETS)
         self._waiting: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
@@ -166,7 +116,8 @@ class RtpTransport:
             self.state = "closed"
             return
         self.state = "closed"
-        self._receiver = self._sender = self.on_control = None
+        self._receiver = self._sender = self.on_control = self.on_video = None
+        self.on_kind.clear()
         for task in self._waiting:
             task.cancel()
         try:
@@ -195,6 +146,8 @@ class RtpTransport:
             return self._receive_rtcp(data)
         if kind == CONTROL_PAYLOAD_TYPE:
             return self._receive_control(data)
+        if kind & 0x7F in VIDEO_PAYLOAD_TYPES:
+            return self._receive_video(data)
         if kind & 0x7F != self._payload_type:
             dropped.wrong_payload_type += 1
             return False
@@ -231,10 +184,31 @@ class RtpTransport:
             return True
         self.counters.control_received += 1
         try:
-            if self.on_control is not None:
-                self.on_control(payload)
+            handler = self.on_kind.get(payload[0], self.on_control)
+            if handler is not None:
+                handler(payload)
         except Exception:  # a fault there must not end the path
             self.counters.dropped.malformed += 1
+        return True
+
+    def _receive_video(self, data: bytes) -> bool:
+        counters = self.counters
+        if self.on_video is None:
+            counters.dropped.wrong_payload_type += 1
+            return False
+        plain = self._video.unprotect(data)
+        if not isinstance(plain, bytes):
+            return self._refused(plain)
+        now = monotonic()
+        if not self._video_budget.take():
+            counters.dropped.flood += 1
+            return True
+        counters.video_received += 1
+        counters.video_bytes_received += len(data)
+        try:
+            self.on_video(plain, now)
+        except Exception:
+            counters.dropped.malformed += 1
         return True
 
     def _receive_rtcp(self, data: bytes) -> bool:
@@ -278,15 +252,10 @@ class RtpTransport:
         return refusal is Refusal.COPY
 
     def _within_budget(self) -> bool:
-        if not self._budget:  # the clock is read only when the packets are used up
-            now = monotonic()
-            if now < self._budget_end:
-                self.counters.dropped.flood += 1
-                return False
-            self._budget_end = now + BUDGET_SECONDS
-            self._budget = BUDGET_PACKETS
-        self._budget -= 1
-        return True
+        if self._budget.take():
+            return True
+        self.counters.dropped.flood += 1
+        return False
 
     def _unwrap(self, timestamp: int) -> int:
         """The timestamp without its 32-bit limit: aiortc's jitter estimate explodes where it wraps."""
@@ -336,6 +305,41 @@ class RtpTransport:
         counters.control_sent += 1
         counters.packets_sent += 1
         counters.bytes_sent += len(protected)
+
+    def send_video(self, number: int, payload_type: int, timestamp: int, payload: bytes, *, last: bool) -> bytes | None:
+        """Send one video packet now. Raises nothing: one that cannot be sent is counted as unsent.
+
+        Args:
+            number: of the packet, each one higher than the one before; its low 16 bits are the sequence number.
+            payload_type: 97 or 98.
+            timestamp: on a clock of 90 kHz; its low 32 bits count.
+            payload: 1456 bytes at most.
+            last: it ends a frame.
+
+        Returns:
+            The packet as it was sent, for `send_video_again`; None if it was not.
+        """
+        packet = self._video.protect(number, payload_type, timestamp, payload, last=last)
+        if not isinstance(packet, bytes):
+            self.counters.dropped.unsent += 1
+            return None
+        return packet if self.send_video_again(packet) else None
+
+    def send_video_again(self, packet: bytes) -> bool:
+        """Send a packet that `send_video` returned once more. Whether the path took it."""
+        counters = self.counters
+        try:
+            if self.state != "connected":
+                raise CallClosed
+            self._path.send_packet(packet, once=True)
+        except RelaycallError:
+            counters.dropped.unsent += 1
+            return False
+        counters.video_sent += 1
+        counters.video_bytes_sent += len(packet)
+        counters.packets_sent += 1
+        counters.bytes_sent += len(packet)
+        return True
 
     # --- what aiortc asks of a transport ------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ REPEATS = 7
 class NoPath(MemoryPath):
     """Takes packets and forgets them."""
 
-    def send_packet(self, data: bytes) -> None:
+    def send_packet(self, data: bytes, *, once: bool = False) -> None:
         pass
 
 

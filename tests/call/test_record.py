@@ -19,6 +19,7 @@ from relaycall.call.record import (
     AudioPlan,
     CallRecord,
     RelayCandidate,
+    VideoPlan,
     decode_record,
     derive_call_key,
     encode_record,
@@ -95,6 +96,7 @@ records = st.builds(
         unique_by=lambda entry: (entry.host, entry.port),
     ).map(tuple),
     audio=st.builds(AudioPlan, ssrc=st.integers(1, 2**32 - 1), payload_type=st.just(111)),
+    video=st.builds(VideoPlan, takes=st.lists(st.sampled_from(["vp8", "h264"]), unique=True).map(tuple)),
     key=st.binary(min_size=32, max_size=32),
 )
 
@@ -178,6 +180,11 @@ OUT_OF_RULES: dict[str, dict[str, Any]] = {
     "another bitrate": {"audio__bitrate": 96000},
     "more in audio": {"audio__dtx": False},
     "no audio": {"audio": None},
+    "another video codec": {"video__takes": ["av1"]},
+    "a video codec twice": {"video__takes": ["vp8", "vp8"]},
+    "three video codecs": {"video__takes": ["vp8", "h264", "vp8"]},
+    "no video plan": {"video": None},
+    "more in video": {"video__fec": True},
     "key of 31": {"key": bytes(31)},
     "key of 33": {"key": bytes(33)},
     "key as text": {"key": "k" * 32},
@@ -269,9 +276,9 @@ def test_a_candidate_is_named_once() -> None:
 def test_a_record_has_one_encoding() -> None:
     """Or two sides could agree on a key though the bytes between them were changed."""
     data = encode_record(CALLER)
-    assert data[0] == 0x86  # a map of six
-    duplicate = b"\x87" + data[1:] + msgpack.encode("version") + msgpack.encode(1)
-    wide_map = b"\xde\x00\x06" + data[1:]
+    assert data[0] == 0x87  # a map of seven
+    duplicate = b"\x88" + data[1:] + msgpack.encode("version") + msgpack.encode(1)
+    wide_map = b"\xde\x00\x07" + data[1:]
     signed_port = data.replace(b"port\xcd\x04\x00", b"port\xd1\x04\x00")
     backwards = msgpack.encode(dict(reversed(raw().items())))
     for other in (duplicate, wide_map, signed_port, backwards, data + b"\x00", data[:-1], b""):
@@ -338,7 +345,7 @@ def test_the_call_key_is_hkdf_over_both_records() -> None:
     extracted = hmac.digest(hashlib.sha256(transcript).digest(), CALLER.key + CALLEE.key, "sha256")
     expanded = hmac.digest(extracted, b"relaycall/1 call key\x01", "sha256")
     assert derive_call_key(CALLER, CALLEE) == expanded
-    assert expanded.hex() == "8f32c3d996490dba6be37acc9e5c8548f1713559f2c6d417170e2aa2c86b18fe"
+    assert expanded.hex() == "1fafc760cb1cf851cb12d8f32b376b76fbbebb4be09400d4dfec2ab75c780cf9"
 
 
 def test_both_sides_agree_and_the_roles_count() -> None:

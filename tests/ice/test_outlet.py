@@ -53,6 +53,17 @@ def test_without_a_path_nothing_is_sent_and_nothing_kept(outlet: Outlet) -> None
     assert not outlet.recent
 
 
+def test_what_goes_once_goes_over_the_selected_path_alone_and_is_not_kept(outlet: Outlet, wires: list[Wire]) -> None:
+    one, other, third = wires
+    outlet.select(one.to(NEAR), 0.0)
+    outlet.keep()
+    outlet.double((other.to(NEAR),), 0.0)
+    outlet.send(b"video", once=True)
+    outlet.select(third.to(NEAR), 1.0)
+    assert one.sent == [(NEAR, b"video")]
+    assert other.sent == third.sent == []
+
+
 def test_over_one_path_each_packet_goes_once(outlet: Outlet, wires: list[Wire]) -> None:
     one, other, _ = wires
     outlet.select(one.to(NEAR), 0.0)

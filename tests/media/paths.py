@@ -27,7 +27,7 @@ class MemoryPath:
         self.alter: Callable[[bytes], bytes | None] = lambda packet: packet
         self.closed = False
 
-    def send_packet(self, data: bytes) -> None:
+    def send_packet(self, data: bytes, *, once: bool = False) -> None:
         if self.closed:
             raise CallClosed
         self.sent.append(data)
@@ -70,7 +70,7 @@ class UdpPath:
     def connect(self, other: UdpPath) -> None:
         self._socket.connect(other._socket.getsockname())
 
-    def send_packet(self, data: bytes) -> None:
+    def send_packet(self, data: bytes, *, once: bool = False) -> None:
         self._socket.send(data)
 
     def set_receiver(self, receiver: Receiver | None) -> None:

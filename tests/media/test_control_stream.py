@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaycall.errors import CallClosed, ConfigError
-from relaycall.media import control_stream
-from relaycall.media import transport as transport_module
+from relaycall.media import budget, control_stream
 from relaycall.media.control_stream import CONTROL_PAYLOAD_SIZE, CONTROL_PAYLOAD_TYPE, ControlStream
 from relaycall.media.srtp import OutgoingSrtp, Refusal, derive_keys
 from relaycall.media.transport import BUDGET_PACKETS, RtpTransport
@@ -172,8 +171,8 @@ def test_copies_and_replays(sides: tuple[Side, Side]) -> None:
 
 
 def test_a_flood_is_dropped(sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch) -> None:
-    now = transport_module.monotonic()
-    monkeypatch.setattr(transport_module, "monotonic", lambda: now)
+    now = budget.monotonic()
+    monkeypatch.setattr(budget, "monotonic", lambda: now)
     sender, receiver = sides
     for number in range(BUDGET_PACKETS + 10):
         assert receiver.transport.receive(sender.send(payload(number))) is True

@@ -80,7 +80,7 @@ def test_no_repr_shows_a_key() -> None:
     for shown in (repr(keys), str(keys), f"{keys}", repr(OutgoingSrtp(keys.send, SSRC))):
         assert repr(keys.send)[2:12] not in shown
         assert keys.send.hex()[:10] not in shown
-    assert repr(SrtpKeys(b"a", b"b", b"c", b"d", 1, 2)) == "SrtpKeys()"
+    assert repr(SrtpKeys(b"a", b"b", b"c", b"d", 1, 2, b"e", b"f", 3, 4)) == "SrtpKeys()"
 
 
 def test_round_trip_and_sizes() -> None:

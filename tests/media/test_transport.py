@@ -22,10 +22,12 @@ from aiortc.rtp import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from relaycall.media import budget
 from relaycall.media import transport as transport_module
 from relaycall.media.control_stream import ControlStream
+from relaycall.media.counters import Dropped, TransportCounters
 from relaycall.media.srtp import OutgoingSrtp, Refusal, derive_keys
-from relaycall.media.transport import BUDGET_PACKETS, MAX_SIZES, MAX_WAITING, Dropped, RtpTransport, TransportCounters
+from relaycall.media.transport import BUDGET_PACKETS, MAX_SIZES, MAX_WAITING, RtpTransport
 from tests.media.paths import MemoryPath
 
 CALL_KEY = bytes(32)
@@ -323,8 +325,8 @@ async def test_handlers_that_wait_are_bounded_and_end_with_the_transport(bench: 
 
 
 def test_a_peer_cannot_keep_us_busy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = transport_module.monotonic()
-    monkeypatch.setattr(transport_module, "monotonic", lambda: now)
+    now = budget.monotonic()
+    monkeypatch.setattr(budget, "monotonic", lambda: now)
     packets = [bench.rtp(number) for number in range(BUDGET_PACKETS + 10)]
     assert bench.receive(*packets) == {"flood": 10}
     for packet in (bench.rtp(2000), bench.rtcp(RECEIVER_REPORT), bench.control(bytes(80))):
