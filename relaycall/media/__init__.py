@@ -1,1 +1,1 @@
-"""Sound over a packet path. The only package that imports aiortc, av and pylibsrtp."""
+"""Sound and video over a packet path. The only package that imports aiortc, av and pylibsrtp."""
