@@ -200,8 +200,7 @@ class MediaCall:
             source=self._source,
             sink=self._sink,
         )
-        await self.connection.connect(timeout)
-        await self.session.start()
+        await self._start(self.session, timeout)
         control = Control(
             ControlState(candidates=tuple(entry.address for entry in mine.candidates)),
             ControlState(candidates=tuple(entry.address for entry in theirs.candidates)),
@@ -215,6 +214,19 @@ class MediaCall:
         if self._protect:
             self.connection.protect(True)
             self._in_band.update(protect=True)
+
+    async def _start(self, session: AudioSession, timeout: float) -> None:
+        """Send as soon as the other side can be reached, and wait until it is sure that packets pass both ways."""
+        connecting = asyncio.ensure_future(self.connection.connect(timeout))
+        reached = asyncio.ensure_future(self.connection.reached.wait())
+        try:
+            await asyncio.wait([connecting, reached], return_when=asyncio.FIRST_COMPLETED)
+            if self.connection.reached.is_set():
+                await session.start()
+            await connecting
+        finally:
+            connecting.cancel()
+            reached.cancel()
 
     async def heard(self) -> None:
         """Wait until the peer's first packet of sound has come: a path may be there and the keys not be the same.

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relaycall.errors import MalformedMessage
-from relaycall.ice.agent_events import Doubled, Doubted, Event, LocalFailing, Selected, Unselected
+from relaycall.ice.agent_events import Doubled, Doubted, Event, LocalFailing, Reached, Selected, Unselected
 from relaycall.ice.decisions import Double, Move, PeerBack, PeerSilent, Probe
 from relaycall.ice.failover import Failover
 from relaycall.ice.pacing import FIRST_INTERVALS, retry_interval, warm_interval
@@ -264,8 +264,11 @@ class Agent:
             pair.nomination = max(pair.nomination, number)
             self._latest = max(self._latest, number)
             self._follow(pair, now)
-        if pair.state is PairState.CHECKING and now - pair.last_sent >= FIRST_INTERVALS[0] / 2:
-            self._check(pair, now)  # triggered (RFC 8445, section 7.3.1.4): the peer's permission is there now
+        if pair.state is PairState.CHECKING:
+            if self.selected is None:
+                self.events.append(Reached(pair.local, pair.remote))
+            if now - pair.last_sent >= FIRST_INTERVALS[0] / 2:
+                self._check(pair, now)  # triggered (RFC 8445, section 7.3.1.4): the peer's permission is there now
 
     def _is_authentic(self, message: Message) -> bool:
         return message.get(a.USERNAME) == f"{self.ufrag}:{self._remote_ufrag}" and message.verify(self.pwd.encode())

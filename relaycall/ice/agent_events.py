@@ -9,6 +9,14 @@ from relaycall.stun.address import Address
 
 
 @dataclass(frozen=True, slots=True)
+class Reached:
+    """The peer has checked this pair, and none carries media yet: what is sent there is wanted, and may arrive."""
+
+    local: int
+    remote: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Selected:
     """Media goes over this pair from now on. What was sent in the last `resend` seconds goes again.
 
@@ -46,4 +54,4 @@ class LocalFailing:
     local: int
 
 
-Event = Selected | Unselected | Doubled | Doubted | LocalFailing | PeerSilent | PeerBack
+Event = Reached | Selected | Unselected | Doubled | Doubted | LocalFailing | PeerSilent | PeerBack

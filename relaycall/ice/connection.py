@@ -60,6 +60,7 @@ class Connection(AioiceShape):
         on_event: called with a `ConnectionEvent`.
 
     Attributes:
+        reached: an event, set when packets can be sent: sooner than `connect` knows that they arrive.
         on_candidates: called when our candidates have changed after `connect`: the peer should be told.
         error: why the connection ended by itself; None while it stands and when it was closed.
     """
@@ -83,6 +84,7 @@ class Connection(AioiceShape):
         self.error: RelaycallError | None = None
         self.on_event = on_event
         self.on_candidates: Callable[[], None] | None = None
+        self.reached = asyncio.Event()
         self._servers = tuple(servers)
         self._families = tuple(families)
         self._laboratory = laboratory
@@ -322,8 +324,13 @@ class Connection(AioiceShape):
             self.error = error
             self._begin_close()
 
+    def path_reached(self) -> None:
+        """Packets can be sent, and may arrive."""
+        self.reached.set()
+
     def path_selected(self) -> None:
-        """Packets can be sent."""
+        """Packets can be sent, and arrive."""
+        self.reached.set()
         if self._connected is not None and not self._connected.done():
             self._connected.set_result(None)
 

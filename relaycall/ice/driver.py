@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from relaycall.ice.agent import Agent
-from relaycall.ice.agent_events import Doubled, Doubted, Event, LocalFailing, Selected, Unselected
+from relaycall.ice.agent_events import Doubled, Doubted, Event, LocalFailing, Reached, Selected, Unselected
 from relaycall.ice.decisions import PeerBack, PeerSilent
 from relaycall.ice.events import (
     ConnectionEvent,
@@ -21,11 +21,14 @@ from relaycall.ice.holdings import Holdings
 from relaycall.ice.outlet import Outlet
 from relaycall.ice.remotes import Remotes
 
+REACHED_FOR = 3.0  # seconds that media may go where only the peer's checks came from, and no answer to ours yet
 STALL = 0.05  # seconds by which a timer is late when something kept the event loop
 
 
 class Owner(Protocol):
     """What is the connection's to do."""
+
+    def path_reached(self) -> None: ...
 
     def path_selected(self) -> None: ...
 
@@ -47,6 +50,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._backed = True
+        self._trying: asyncio.TimerHandle | None = None
         self._closed = False
 
     def pump(self) -> None:
@@ -74,6 +78,12 @@ class Driver:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._trying is not None:
+            self._trying.cancel()
+
+    def _stop_trying(self) -> None:
+        if self._agent.selected is None:
+            self._outlet.select(None, 0.0)
 
     def _due(self) -> None:
         now = self._loop.time()
@@ -87,6 +97,10 @@ class Driver:
     def _happened(self, event: Event) -> None:
         allocations, selected, emit = self._held.allocations, self._agent.selected, self._owner.emit
         match event:
+            case Reached(local=local, remote=remote) if self._trying is None and local in allocations:
+                self._trying = self._loop.call_later(REACHED_FOR, self._stop_trying)
+                self._outlet.select((allocations[local], remote), 0.0)
+                self._owner.path_reached()
             case Selected(local=local, remote=remote, resend=resend, failed=failed):
                 self._outlet.select((allocations[local], remote), resend)
                 self._owner.path_selected()

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from relaycall.ice.agent import MAX_PAIRS, Agent
+from relaycall.ice.agent_events import Reached
 from relaycall.ice.candidate import priority
 from relaycall.ice.pair import PairState
 from relaycall.stun import attributes as a
@@ -41,6 +42,21 @@ def test_both_are_connected_after_one_round_trip_of_checks(rtt: float, skew: flo
         network.start(2, 2, skew=skew if seed % 2 else -skew)
         took = network.run(5, connected)
         assert took - skew <= 2 * rtt + 0.030
+
+
+@pytest.mark.parametrize("rtt", [0.05, 0.15, 0.3])
+def test_who_was_checked_may_send_before_it_is_answered(rtt: float) -> None:
+    """Half of a round trip of checks is saved: what is sent then arrives."""
+    for seed in SEEDS:
+        network = Network(seed, rtt=rtt, jitter=0.002)
+        network.start(2, 2)
+        start = network.now
+        network.run(5, connected)
+        for side in (network.a, network.b):
+            reached = [at for at, event in side.history if isinstance(event, Reached)]
+            assert reached[0] - start <= rtt + 0.030
+            assert side.connected_at is not None
+            assert reached[-1] <= side.connected_at, "not once there is something better"
 
 
 @pytest.mark.parametrize("wait", [0.2, 0.3, 0.35, 0.5, 1.9, 2.5, 10.0])

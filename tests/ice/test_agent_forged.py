@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relaycall.ice.agent import Agent
-from relaycall.ice.agent_events import Selected
+from relaycall.ice.agent_events import Reached, Selected
 from relaycall.ice.candidate import priority
 from relaycall.ice.pair import PairState
 from relaycall.stun import attributes as a
@@ -306,6 +306,9 @@ class AnyOrder(RuleBasedStateMachine):
         check_invariants(self.agent)
         while self.agent.events:
             event = self.agent.events.popleft()
+            if isinstance(event, Reached):
+                assert self.told is None, "there is a better one"
+                continue
             told = (event.local, event.remote) if isinstance(event, Selected) else None
             assert told != self.told  # no news otherwise
             self.told = told

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from relaycall.ice import failover, holdings
+from relaycall.errors import NoPath
+from relaycall.ice import driver, failover, holdings
 from relaycall.ice.events import (
     NoBackup,
     PathLost,
@@ -18,7 +19,7 @@ from relaycall.ice.events import (
     RelaySuspected,
 )
 from relaycall.relays.server import Transport
-from tests.ice.connecting import LenderLog, Site, at, server, talking, warm
+from tests.ice.connecting import PACKET, LenderLog, Site, at, server, talking, warm
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
 from tests.waiting import eventually
 
@@ -50,6 +51,29 @@ async def test_a_loop_that_is_blocked_moves_nobody_and_is_no_event(site: Site) -
             doubts.append(told)
         assert [] in doubts, "a busy machine stalls us too, but not each time"
         assert all(voice.missing == 0 for voice in voices)
+
+
+# --- before a path is sure --------------------------------------------------------------------------------------------
+
+
+async def test_who_is_checked_and_not_answered_sends_for_a_while(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "REACHED_FOR", 0.3)
+    one, other = await site.relay(), await site.relay()
+    alice, bob = await site.pair([server(one)], [server(other)], connect=False)
+    alice.remote_password = "not bob's, so that he answers nothing"
+    connecting = [asyncio.ensure_future(side.connect(2)) for side in (alice, bob)]
+    try:
+        await asyncio.wait_for(alice.reached.wait(), 2)
+        alice.send_packet(PACKET)
+        await eventually(lambda: bob.came)
+        assert alice.selected() == []
+        await eventually(lambda: alice._outlet.path is None)
+        alice.send_packet(PACKET)
+        assert alice.dropped["no_path"] == 1
+        with pytest.raises(NoPath):
+            await connecting[0]
+    finally:
+        await asyncio.gather(*connecting, return_exceptions=True)
 
 
 # --- the last spare path ----------------------------------------------------------------------------------------------
