@@ -87,6 +87,7 @@ IMPORTERS = {
         "relaycall.relays.ice_servers",
     ],
     "platformdirs": ["relaycall.store", "relaycall.config", "relaycall.cli"],
+    "prometheus_client": ["relaycall.call.metrics"],
     "pyee": ["relaycall.call.emitter"],
     "pylibsrtp": ["relaycall.media"],
     "redis": ["relaycall.server.signaling_redis"],
@@ -100,6 +101,7 @@ IMPORTERS = {
 INSTALLED_AS = {
     "dns": "dnspython",
     "doubleratchet": "DoubleRatchet",
+    "prometheus_client": "prometheus-client",
     "pytest_asyncio": "pytest-asyncio",
     "yaml": "PyYAML",
 }
@@ -117,6 +119,7 @@ SANS_IO = [
     "relaycall.ice.pacing",
     "relaycall.ice.pair",
     "relaycall.ice.peer_watch",
+    "relaycall.ice.trial",
     "relaycall.call.control",
     "relaycall.call.control_format",
     "relaycall.call.description",

@@ -184,23 +184,23 @@ class Agent:
         self.failover.set_protect(protect, now)
         self._carry_out(now)
 
-    def move(self, now: float) -> bool:
-        """Go to the best other pair. False if there is none."""
-        self.failover.move(now)
+    def move(self, now: float, pair: Pair | None = None) -> bool:
+        """Go to this pair, or the best other one. False if there is none."""
+        self.failover.move(now, pair)
         moved = any(isinstance(decision, Move) for decision in self.failover.decisions)
         self._carry_out(now)
         return moved
 
     def next_timeout(self) -> float:
         """When `handle_timeout` wants to be called; infinity for never."""
-        times = [min(pair.next_check, self._expiry(pair)) for pair in self.pairs.values()]
+        times = [min(pair.next_check, pair.expiry) for pair in self.pairs.values()]
         return min([self.failover.next_timeout(), *times])
 
     def handle_timeout(self, now: float) -> None:
         """Send the checks that are due, notice the ones that were missed, end consent."""
         expired = missed = False
         for pair in self.pairs.values():
-            if now >= self._expiry(pair):
+            if now >= pair.expiry:
                 pair.to("expired")
                 expired = True
             if now >= pair.next_check:
@@ -218,10 +218,6 @@ class Agent:
         """We did nothing for so long; call this before `handle_timeout`."""
         self.failover.stalled(seconds, now)
         self._carry_out(now)
-
-    @staticmethod
-    def _expiry(pair: Pair) -> float:
-        return pair.consent_until if pair.state is PairState.VALID else float("inf")
 
     # --- checks -------------------------------------------------------------------------------------------------------
 

@@ -70,3 +70,12 @@ def accept_address(host: str, port: int, *, laboratory: bool) -> Address:
     if not laboratory and not is_public_unicast(address.host):
         raise RecordRefused("a candidate's address is not a public one")
     return address
+
+
+def is_acceptable(address: Address, *, laboratory: bool) -> bool:
+    """Whether `accept_address` takes it."""
+    try:
+        accept_address(address.host, address.port, laboratory=laboratory)
+    except RecordRefused:
+        return False
+    return True

@@ -27,7 +27,7 @@ from relaycall.errors import (
 from relaycall.ice.agent import Agent
 from relaycall.ice.aioice_shape import AioiceShape
 from relaycall.ice.allocation import Allocation
-from relaycall.ice.candidate import Candidate, accept_address
+from relaycall.ice.candidate import Candidate, is_acceptable
 from relaycall.ice.driver import Driver
 from relaycall.ice.events import ConnectionEvent, PathStats
 from relaycall.ice.gathering import gather
@@ -266,6 +266,10 @@ class Connection(AioiceShape):
         if not moved:
             raise NoPath
 
+    def compare(self) -> None:
+        """This path has become bad: measure all of them, and go to a better one in three seconds if there is one."""
+        self._driver.compare()
+
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def relay_packet(self, index: int, peer: Address, data: bytes, now: float) -> None:
@@ -288,12 +292,8 @@ class Connection(AioiceShape):
 
     def relay_stranger(self, index: int, source: Address, data: bytes) -> None:
         """A check from an unknown address on a relay host of the peer's, which may have had to allocate anew."""
-        if self._connected is None or self._closing is not None or not self._agent.is_from_peer(data):
-            self._dropped["stranger"] += 1
-            return
-        try:
-            accept_address(source.host, source.port, laboratory=self._laboratory)
-        except RecordRefused:
+        listens = self._connected is not None and self._closing is None
+        if not (listens and self._agent.is_from_peer(data) and is_acceptable(source, laboratory=self._laboratory)):
             self._dropped["stranger"] += 1
             return
         self._remotes.learn(source)
@@ -361,12 +361,12 @@ class Connection(AioiceShape):
 
     def path_stats(self) -> list[PathStats]:
         """Every pair of relays, the selected one first."""
-        selected, held = self._agent.selected, self._held.allocations
-        pairs = sorted(self._agent.pairs.values(), key=lambda pair: (pair is not selected, -pair.priority))
-        return [
-            PathStats.of(pair, held[pair.local].server.name, self._remotes.number(pair.remote), pair is selected)
-            for pair in pairs
+        selected, held, number = self._agent.selected, self._held.allocations, self._remotes.number
+        stats = [
+            PathStats.of(pair, held[pair.local].server.name, number(pair.remote), pair is selected)
+            for pair in sorted(self._agent.pairs.values(), key=lambda pair: -pair.priority)
         ]
+        return sorted(stats, key=lambda path: not path.selected)
 
     async def ended(self) -> RelaycallError | None:
         """Wait until the connection is closed. Returns why, if it ended by itself."""

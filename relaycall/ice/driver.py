@@ -19,7 +19,9 @@ from relaycall.ice.events import (
 )
 from relaycall.ice.holdings import Holdings
 from relaycall.ice.outlet import Outlet
+from relaycall.ice.pair import PairState
 from relaycall.ice.remotes import Remotes
+from relaycall.ice.trial import Trial
 
 REACHED_FOR = 3.0  # seconds that media may go where only the peer's checks came from, and no answer to ours yet
 STALL = 0.05  # seconds by which a timer is late when something kept the event loop
@@ -50,6 +52,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._backed = True
+        self._trial = Trial()
         self._trying: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -66,7 +69,7 @@ class Driver:
         while agent.events:
             self._happened(agent.events.popleft())
         self._tell_backup()
-        at = agent.next_timeout()
+        at = min(agent.next_timeout(), self._trial.next_timeout())
         if at < self._timer_at or (self._timer is None and at != float("inf")):
             if self._timer is not None:
                 self._timer.cancel()
@@ -91,7 +94,15 @@ class Driver:
         self._timer, self._timer_at = None, float("inf")
         if late > STALL:
             self._agent.stalled(late, now)
+        better = self._trial.handle_timeout(self._agent.selected, now)
+        if better is not None and better.state is PairState.VALID:
+            self._agent.move(now, better)
         self._agent.handle_timeout(now)
+        self.pump()
+
+    def compare(self) -> None:
+        """Check every path often for two seconds, and go to a better one if there is."""
+        self._trial.start(self._agent.pairs.values(), self._loop.time())
         self.pump()
 
     def _happened(self, event: Event) -> None:

@@ -140,9 +140,9 @@ class Failover:
         self._reconsider(now)
         self._redouble(now)
 
-    def move(self, now: float) -> None:
-        """The owner wants the best other path, though this one works."""
-        spare = self._spare()
+    def move(self, now: float, pair: Pair | None = None) -> None:
+        """The owner wants this path, or the best other one, though the chosen one works."""
+        spare = pair or self._spare()
         if spare is not None:
             self._fact(Fact.BETTER, now, spare)
 

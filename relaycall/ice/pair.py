@@ -117,6 +117,11 @@ class Pair:
         return self.rtt + self.rtt_deviation < FASTER_RTT * (other.rtt - other.rtt_deviation)
 
     @property
+    def expiry(self) -> float:
+        """When consent ends; infinity where there is none."""
+        return self.consent_until if self.state is PairState.VALID else float("inf")
+
+    @property
     def patience(self) -> float:
         """Seconds after which a check counts as missed: generous, since an answer later than that still counts."""
         return max(0.25, 1.5 * self.rtt + 4 * self.rtt_deviation)
