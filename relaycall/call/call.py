@@ -10,22 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+from relaycall.call.agreement import Agreement
 from relaycall.call.emitter import Emitter
+from relaycall.call.ends import Ends
 from relaycall.call.events import CallEvent, Ended
+from relaycall.call.keeping import RUNNING, Keeper
 from relaycall.call.line import Line, Party
 from relaycall.call.media_call import MediaCall
-from relaycall.call.messages import Kind, is_tag, offer_body, tag
-from relaycall.call.sound import Sound, close_both
+from relaycall.call.messages import Kind, offer_body
+from relaycall.call.posting import Posting
+from relaycall.call.report.report import CallReport
+from relaycall.call.sound import Sound
 from relaycall.call.state import CallMachine, CallState, Do, EndReason, Input
-from relaycall.errors import CallClosed, HandshakeRefused, RelaycallError, SignalingError
+from relaycall.errors import CallClosed, ConfigError, HandshakeRefused, RelaycallError
 from relaycall.ice.events import PeerHeard, PeerUnheard
-from relaycall.identity.handshake import NONCE_SIZE, CalleeHandshake, CallerHandshake, CallKeys
-from relaycall.identity.keys import KEY_SIZE
-from relaycall.identity.safety import spoken_check
-from relaycall.media.audio import AudioSink, AudioSource
+from relaycall.identity.handshake import CalleeHandshake
+from relaycall.media.video_sources import Video, video_source_of
+from relaycall.quality.sample import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -54,22 +57,18 @@ class Call(Emitter):
         party: the other side.
     """
 
-    def __init__(self, line: Line, party: Party, *, caller: bool, protect: bool = False) -> None:
+    def __init__(self, line: Line, party: Party, *, caller: bool) -> None:
         super().__init__()
         self.id = b""
         self.party = party
         self._line = line
-        self._sound = Sound(line, protect=protect, on_event=self._media_says)
+        self._sound = Sound(line, on_event=self._media_says)
         self._machine = CallMachine(caller, line.carried)
         self._event_loop = asyncio.get_running_loop()
-        self._calling: CallerHandshake | None = None
-        self._called: CalleeHandshake | None = None
-        self._keys: CallKeys | None = None
-        self._answer = b""
-        self._peer_record = b""
+        self._agreement = Agreement(line.identity, party.identity)
         self._error: RelaycallError | None = None
-        self._unsent: SignalingError | None = None  # why nothing reached the other side so far
-        self._posting: dict[tuple[Kind, bytes], asyncio.Task[None]] = {}  # what is on its way
+        self._posting = Posting(line, party, self._guarded)
+        self._keeper = Keeper(self._event_loop.time())
         self._jobs: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._finishing: asyncio.Task[None] | None = None
@@ -105,9 +104,7 @@ class Call(Emitter):
     @property
     def spoken_words(self) -> str:
         """Words for the two to compare by voice; "" while they are unknown. If they differ, somebody is between."""
-        if self._keys is None or not self._keys.spoken or self._line.carried:  # nobody carries what the callee needs
-            return ""
-        return spoken_check(self._keys.spoken)
+        return "" if self._line.carried else self._agreement.words  # nobody carries what the callee needs
 
     @property
     def muted(self) -> bool:
@@ -119,6 +116,41 @@ class Call(Emitter):
         if self.media is None:
             raise CallClosed
         self.media.muted = muted
+
+    def show(self, video: Video | None) -> None:
+        """Show this from now on, and close what was shown before; None: no video. While connected.
+
+        Raises:
+            ConfigError: it is no video.
+            CallClosed: not connected.
+            VideoNotTaken: the other side takes none.
+        """
+        source = None if video is None else video_source_of(video)
+        if self.media is None:
+            raise CallClosed
+        self.media.show(source)
+
+    def stats(self) -> Sample | None:
+        """How it was in the last second; None before the first one of the connection is over."""
+        watch = self.media.watch if self.media is not None else None
+        return watch.sample if watch is not None else None
+
+    async def quality(self, interval: float = 1.0) -> AsyncIterator[Sample]:
+        """How it goes, each `interval` seconds, 1 to 30, over that time; from the connection to the end.
+
+        Raises:
+            ConfigError: the interval is out of range.
+        """
+        if not 1 <= interval <= 30:
+            raise ConfigError("Samples come every 1 to 30 seconds.")
+        if await self.connected() and self.media is not None and self.media.watch is not None:
+            async for sample in self.media.watch.samples(interval):
+                yield sample
+
+    def report(self) -> CallReport:
+        """What it was like, at any time and after its end: figures, a few lines, or a page."""
+        ended = self._end().reason if self.state is CallState.ENDED else RUNNING
+        return self._keeper.report(self.party, self._line, self.media, caller=self.caller, ended=ended)
 
     async def connected(self) -> bool:
         """Wait until there is sound. False if the call ended before; `ended` says why.
@@ -138,30 +170,28 @@ class Call(Emitter):
 
     # --- for its phone ------------------------------------------------------------------------------------------------
 
-    def place(self, source: AudioSource, sink: AudioSink | None) -> None:
+    def place(self, ends: Ends) -> None:
         """Call them."""
-        self._sound.give(source, sink)
+        self._sound.give(ends)
         self._start(self._place)
 
     def ring(self, called: CalleeHandshake) -> None:
         """They call."""
-        self._called = called
+        self._agreement.called = called
         self.id = called.call_id
         self.happens(Input.OFFERED)
 
-    def accept(self, source: AudioSource, sink: AudioSink | None) -> None:
+    def accept(self, ends: Ends) -> None:
         """Our user accepts. If it does not ring any more, what is given is closed."""
         if self.caller or self.state is not CallState.RINGING:
-            close_both(source, sink)
+            ends.close()
             return
-        self._sound.give(source, sink)
+        self._sound.give(ends)
         self.happens(Input.ACCEPT)
 
     def give_way(self, called: CalleeHandshake) -> None:
         """They call while we do, and theirs is the call that takes place: we are the callee, and accept."""
-        if self._calling is not None:
-            self._calling.erase()
-        self._calling, self._called = None, called
+        self._agreement.give_way(called)
         self.id = called.call_id
         self.happens(Input.OFFERED)
 
@@ -181,15 +211,13 @@ class Call(Emitter):
             self.happens(_HEARD[kind])
         elif kind is Kind.ANSWER:
             self._hear_answer(rest)
-        elif kind is Kind.CONFIRM and self._called is not None:
-            self._called.confirmed(rest)
+        elif kind is Kind.CONFIRM and self._agreement.called is not None:
+            self._agreement.called.confirmed(rest)
             self._tell_words()
         elif kind is Kind.CANCELLED:
             self.happens(Input.CANCELLED)
         elif kind is Kind.HUNG_UP:
-            keys = self._keys
-            if keys is None or not is_tag(keys.from_callee if self.caller else keys.from_caller, self.id, rest):
-                raise HandshakeRefused("it is not hung up by who holds the key")
+            self._agreement.check_farewell(rest, self.id, caller=self.caller)
             self.happens(Input.HUNG_UP)
 
     def happens(self, what: Input) -> None:
@@ -214,6 +242,7 @@ class Call(Emitter):
         if machine.state is not before:
             if machine.state is CallState.CONNECTED and not self._connected.done():
                 self._connected.set_result(True)
+            self._keeper.enter(machine.state, self.media, self._event_loop.time())
             self.emit("state", machine.state)
 
     def _time(self) -> None:
@@ -222,17 +251,17 @@ class Call(Emitter):
         self._do(before)
 
     def _do_one(self, what: Do) -> None:
+        calling = self._agreement.calling
         if what in _SIMPLE:
-            self._say(_SIMPLE[what], self.id)
-        elif what is Do.SEND_OFFER and self._calling is not None:
-            self._say(Kind.OFFER, offer_body(self._line.card, self._calling.offer))
+            self._posting.say(_SIMPLE[what], self.id)
+        elif what is Do.SEND_OFFER and calling is not None:
+            self._posting.say(Kind.OFFER, offer_body(self._line.card, calling.offer))
         elif what is Do.SEND_ANSWER:
-            self._say(Kind.ANSWER, self.id + self._answer)
-        elif what is Do.SEND_CONFIRM and self._calling is not None:
-            self._say(Kind.CONFIRM, self.id + self._calling.confirm())
-        elif what is Do.SEND_HUNG_UP and self._keys is not None:
-            key = self._keys.from_caller if self.caller else self._keys.from_callee
-            self._say(Kind.HUNG_UP, self.id + tag(key, self.id))
+            self._posting.say(Kind.ANSWER, self.id + self._agreement.answer)
+        elif what is Do.SEND_CONFIRM and calling is not None:
+            self._posting.say(Kind.CONFIRM, self.id + calling.confirm())
+        elif what is Do.SEND_HUNG_UP and self._agreement.keys is not None:
+            self._posting.say(Kind.HUNG_UP, self.id + self._agreement.farewell(self.id, caller=self.caller))
         elif what is Do.PREPARE:
             self._start(self._prepare_answer)
         elif what is Do.CONNECT:
@@ -241,25 +270,15 @@ class Call(Emitter):
             self._finishing = self._event_loop.create_task(self._finish())
             self._finishing.add_done_callback(lambda _: self._tell_end())
 
-    def _say(self, kind: Kind, body: bytes) -> None:
-        """People carry offer and answer; the rest is not worth their while, and media says it too."""
-        said = kind, body
-        if self._line.carried and kind not in (Kind.OFFER, Kind.ANSWER):
-            return
-        if said not in self._posting:  # once is enough, however often they ask until it is there
-            task = self._posting[said] = self._event_loop.create_task(self._guarded(lambda: self._post(kind, body)))
-            task.add_done_callback(lambda _: self._posting.pop(said))
-
     def _hear_answer(self, answer: bytes) -> None:
-        if self._answer and answer != self._answer:
+        if self._agreement.answer not in (b"", answer):
             raise HandshakeRefused("another answer came before")
-        if self.state in (CallState.CALLING, CallState.RINGING) and self._calling is not None:
+        if self.state in (CallState.CALLING, CallState.RINGING) and self._agreement.calling is not None:
             try:
-                self._peer_record, self._keys = self._calling.accept(answer)
+                self._agreement.conclude(answer)
             except HandshakeRefused as error:
                 self.fail(error)
                 raise
-            self._answer = answer
             self._tell_words()
         self.happens(Input.ANSWERED)
 
@@ -282,27 +301,13 @@ class Call(Emitter):
             logger.exception("a call failed for a reason that is not foreseen")
             self.fail(CallClosed())
 
-    async def _post(self, kind: Kind, body: bytes) -> None:
-        try:
-            await self._line.post(self.party, kind, body)
-            self._unsent = None
-        except SignalingError as error:
-            self._unsent = error  # what matters is said again, for as long as the call may take
-
     async def _place(self) -> None:
         introducing = self._start(self._introduce)
         record = await self._sound.prepare(caller=True)
         await asyncio.wait([introducing])
         if self.state is not CallState.IDLE:  # they do not answer, or were quicker
             return
-        self._calling = CallerHandshake(
-            self._line.identity,
-            self.party.identity,
-            record,
-            secret=secrets.token_bytes(KEY_SIZE),
-            nonce=secrets.token_bytes(NONCE_SIZE),
-        )
-        self.id = self._calling.call_id
+        self.id = self._agreement.propose(record)
         self.happens(Input.PLACE)
 
     async def _introduce(self) -> None:
@@ -316,22 +321,17 @@ class Call(Emitter):
             self.happens(Input.TIMEOUT)
 
     async def _prepare_answer(self) -> None:
-        called = self._called
-        assert called is not None, "somebody calls"
         record = await self._sound.prepare(caller=False)
         if self.media is not None:  # it may have been made for a call of ours that gave way
             self.media.give_way()
-        self._answer, self._keys = called.answer(
-            record, secret=secrets.token_bytes(KEY_SIZE), nonce=secrets.token_bytes(NONCE_SIZE)
-        )
-        self._peer_record = called.record
+        self._agreement.respond(record)
         self.happens(Input.READY)
 
     async def _connect(self) -> None:
-        media, keys = self.media, self._keys
+        media, keys = self.media, self._agreement.keys
         assert media is not None and keys is not None, "there was an answer"  # noqa: PT018
         timeout = CARRIED_CONNECT_TIMEOUT if self._line.carried else CONNECT_TIMEOUT
-        await media.connect(self._peer_record, call_key=keys.media, timeout=timeout)
+        await media.connect(self._agreement.peer_record, call_key=keys.media, timeout=timeout)
         end = await self._sound.heard_or_ended()
         if end is None:
             self.happens(Input.UP)
@@ -345,6 +345,7 @@ class Call(Emitter):
             self.happens(Input.UNHEARD)
         elif isinstance(event, PeerHeard):
             self.happens(Input.HEARD)
+        self._keeper.happened(event, self.media, self._event_loop.time())
         self.emit(_snake(type(event).__name__), event)
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -354,7 +355,7 @@ class Call(Emitter):
         jobs = set(self._jobs)
         for job in jobs:
             job.cancel()
-        said = list(self._posting.values())
+        said = self._posting.tasks
         closed = self._event_loop.create_task(self._close(jobs))
         await asyncio.wait([*said, closed], timeout=LAST_WORDS)
         await asyncio.wait([closed], timeout=CLOSE_TIMEOUT - LAST_WORDS)
@@ -364,7 +365,7 @@ class Call(Emitter):
 
     def _tell_end(self) -> None:
         """However `_finish` ended, also if it was cancelled before it began: nobody waits for ever."""
-        self._erase()
+        self._agreement.erase()
         self._line.over(self)
         if not self._connected.done():
             self._connected.set_result(False)
@@ -377,17 +378,11 @@ class Call(Emitter):
             await asyncio.wait(jobs)
         await self._sound.close()
 
-    def _erase(self) -> None:
-        """Forget every secret of this call."""
-        for secret in (self._keys, self._calling, self._called):
-            if secret is not None:
-                secret.erase()
-        self._answer = self._peer_record = b""
-
     def _end(self) -> Ended:
         reason, error = self._machine.reason, self._error
-        if reason is EndReason.UNANSWERED and self.caller and self._unsent is not None:
-            return Ended(self._unsent.code, self._unsent)
+        unsent = self._posting.unsent
+        if reason is EndReason.UNANSWERED and self.caller and unsent is not None:
+            return Ended(unsent.code, unsent)
         if reason is EndReason.FAILED and error is not None:
             return Ended(error.code, error)
         return Ended(str(reason))

@@ -99,7 +99,7 @@ class Desk:
         self._held = held
         self._sealer = sealer
         self._signaling = signaling
-        self._url = url
+        self.url = url
         self._expected: dict[PublicIdentity, list[asyncio.Future[None]]] = {}
         self._sealing = asyncio.Lock()
         self._allowance = float(STRANGERS_BURST)
@@ -180,7 +180,7 @@ class Desk:
 
     def check_server(self, name: str, url: str) -> None:
         """Raises OnAnotherServer: we do not talk to a server because a card names it."""
-        if not self.carried and not same_server(url, self._url):
+        if not self.carried and not same_server(url, self.url):
             raise OnAnotherServer(name)
 
     # --- introductions ------------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relaycall.errors import RelaycallError
+from relaycall.errors import MediaError, RelaycallError
 from relaycall.ice.events import ConnectionEvent
+from relaycall.quality.adaptation import AudioAdapted, VideoAdapted
+from relaycall.quality.level import LevelChanged
 from relaycall.relays.pool import PoolEvent
 
 
@@ -48,4 +50,16 @@ class Ended:
     error: RelaycallError | None = None
 
 
-CallEvent = ConnectionEvent | PoolEvent | RelayChanged | PeerChanged
+@dataclass(frozen=True, slots=True)
+class VideoEnded:
+    """What we show has ended: its source has, or it failed. The call goes on.
+
+    Attributes:
+        error: why, if it failed.
+    """
+
+    error: MediaError | None = None
+
+
+MediaEvent = RelayChanged | PeerChanged | LevelChanged | VideoAdapted | VideoEnded | AudioAdapted
+CallEvent = ConnectionEvent | PoolEvent | MediaEvent

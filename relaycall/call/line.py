@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.messages import Kind
 from relaycall.identity.contact import Contact
 from relaycall.identity.keys import Identity, PublicIdentity
@@ -41,7 +42,8 @@ class Line(Protocol):
         identity: our keys.
         card: our card, encoded.
         carried: people carry our messages.
-        laboratory: loopback and private addresses are allowed.
+        options: how media is sent.
+        url: of our signaling server.
     """
 
     @property
@@ -51,7 +53,10 @@ class Line(Protocol):
     @property
     def carried(self) -> bool: ...
     @property
-    def laboratory(self) -> bool: ...
+    def url(self) -> str: ...
+
+    @property
+    def options(self) -> MediaOptions: ...
 
     async def post(self, to: Party, kind: Kind, body: bytes) -> None:
         """Seal and send. Raises SignalingError, StoreError."""

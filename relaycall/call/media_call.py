@@ -1,4 +1,4 @@
-"""One side of an audio call: relays, the record, the path, the sound.
+"""One side of a call's media: relays, the record, the path, sound and video.
 
 The order is: `prepare` allocates on the relays and gives our record; the two sides exchange records, sealed, over any
 signaling; `connect` checks the paths and starts the audio. From then on signaling is not needed: what the two sides
@@ -8,7 +8,6 @@ have to tell each other goes over the media path, new relays and the end of the 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -16,18 +15,23 @@ from time import monotonic
 
 from relaycall.call.control import Control
 from relaycall.call.control_format import ControlState, HangupReason
+from relaycall.call.ends import Ends, MediaOptions
 from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged
 from relaycall.call.in_band import InBand
+from relaycall.call.picture import TAKES
 from relaycall.call.record import (
     KEY_SIZE,
     AudioPlan,
     CallRecord,
     RelayCandidate,
+    VideoPlan,
     coarse_leg,
     decode_record,
     derive_call_key,
     encode_record,
 )
+from relaycall.call.running import Running
+from relaycall.call.watch import Watch
 from relaycall.errors import CallClosed
 from relaycall.ice.candidate import MAX_CANDIDATES
 from relaycall.ice.connection import CONNECT_TIMEOUT, Connection
@@ -35,6 +39,8 @@ from relaycall.ice.events import PathSelected, RelaySuspected
 from relaycall.ice.failover import SETTLE
 from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.media.session import AudioSession
+from relaycall.media.video_sinks import VideoSink
+from relaycall.media.video_sources import VideoSource
 from relaycall.relays.pool import RelayPool
 from relaycall.relays.server import RelayServer
 
@@ -55,14 +61,14 @@ class MediaCall:
         caller: whether this side placed the call. One side is the caller, the other is not.
         source: what to send. `close` closes it.
         sink: where to record what is heard. `close` closes it.
-        protect: send the audio over two paths that share no relay, all the time, and have the other side do so too.
-            Twice the traffic; no gap when a relay dies.
-        laboratory: allow loopback and private addresses. For tests on one machine only.
+        video: what to show; None: nothing yet. `close` closes it.
+        video_sink: where what they show goes; None: we take no video. `close` closes it.
+        options: how media is sent.
         on_event: called with each `CallEvent`.
 
     Attributes:
         connection: the path, with its statistics.
-        session: the audio, once `connect` has returned.
+        session: the audio, once there is a path.
     """
 
     def __init__(
@@ -72,8 +78,9 @@ class MediaCall:
         caller: bool,
         source: AudioSource,
         sink: AudioSink | None = None,
-        protect: bool = False,
-        laboratory: bool = False,
+        video: VideoSource | None = None,
+        video_sink: VideoSink | None = None,
+        options: MediaOptions = MediaOptions(),  # noqa: B008 - it cannot be changed
         on_event: Callable[[CallEvent], None] | None = None,
     ) -> None:
         self.on_event = on_event
@@ -82,16 +89,15 @@ class MediaCall:
             self._pool = relays
         else:
             keep = min(max(len(relays), 1), KEEP)
-            self._pool = RelayPool(relays, measure=False, keep=keep, laboratory=laboratory, on_event=self._emit)
+            self._pool = RelayPool(relays, measure=False, keep=keep, laboratory=options.laboratory, on_event=self._emit)
         self.connection = Connection(
-            (), ice_controlling=caller, laboratory=laboratory, lender=self._pool, on_event=self._happened
+            (), ice_controlling=caller, laboratory=options.laboratory, lender=self._pool, on_event=self._happened
         )
         self.session: AudioSession | None = None
+        self._running: Running | None = None
         self._caller = caller
-        self._source = source
-        self._sink = sink
-        self._protect = protect
-        self._laboratory = laboratory
+        self._ends = Ends(source, sink, video, video_sink)
+        self._options = options
         self._loop = asyncio.get_running_loop()
         self._record: CallRecord | None = None
         self._in_band: InBand | None = None
@@ -140,6 +146,7 @@ class MediaCall:
             ),
             audio=AudioPlan(ssrc=1 + secrets.randbelow(2**32 - 1)),
             key=secrets.token_bytes(KEY_SIZE),
+            video=VideoPlan(tuple(codec.value for codec in TAKES) if self._ends.video_sink is not None else ()),
         )
 
     async def _allocate(self) -> None:
@@ -185,7 +192,7 @@ class MediaCall:
         mine = self._record
         if mine is None or self.session is not None:
             raise CallClosed
-        theirs = decode_record(peer_record, laboratory=self._laboratory)
+        theirs = decode_record(peer_record, laboratory=self._options.laboratory)
         key = derive_call_key(mine, theirs) if self._caller else derive_call_key(theirs, mine)
         self.connection.remote_username, self.connection.remote_password = theirs.ufrag, theirs.pwd
         for entry in theirs.candidates:
@@ -197,23 +204,34 @@ class MediaCall:
             local_ssrc=mine.audio.ssrc,
             remote_ssrc=theirs.audio.ssrc,
             payload_type=mine.audio.payload_type,
-            source=self._source,
-            sink=self._sink,
+            source=self._ends.audio,
+            sink=self._ends.sink,
         )
         await self._start(self.session, timeout)
         control = Control(
             ControlState(candidates=tuple(entry.address for entry in mine.candidates)),
             ControlState(candidates=tuple(entry.address for entry in theirs.candidates)),
-            laboratory=self._laboratory,
+            laboratory=self._options.laboratory,
         )
         self._settled_at = monotonic() + SETTLE
         self._in_band = InBand(self.session.transport, control, self._told)
         self.connection.on_candidates = self._tell_candidates
         self._tell_candidates()
         self.connection.watch()
-        if self._protect:
+        if self._options.protect:
             self.connection.protect(True)
             self._in_band.update(protect=True)
+        if self._options.receive_limit is not None:
+            self._in_band.update(receive_limit=self._options.receive_limit)
+        self._running = Running(
+            self.session,
+            self.connection,
+            self._ends,
+            self._options,
+            peer_takes=theirs.video.takes,
+            on_event=self._emit,
+            on_shown=self._shown,
+        )
 
     async def _start(self, session: AudioSession, timeout: float) -> None:
         """Send as soon as the other side can be reached, and wait until it is sure that packets pass both ways."""
@@ -250,6 +268,29 @@ class MediaCall:
         self.session.muted = muted
         self._in_band.update(muted=muted)
 
+    def show(self, video: VideoSource | None) -> None:
+        """Send this from now on; None: no video. What was sent before is closed.
+
+        Raises:
+            CallClosed: not connected.
+            VideoNotTaken: the other side takes none. The source is closed.
+        """
+        if self._running is None or self._closing is not None:
+            if video is not None:
+                video.close()
+            raise CallClosed
+        self._running.show(video)
+
+    @property
+    def relays(self) -> list[tuple[RelayServer, str]]:
+        """Ours that hold an allocation, each with the host that it relays from."""
+        return [(one.server, one.relayed.host) for one in self._pool.allocations if one.relayed is not None]
+
+    @property
+    def watch(self) -> Watch | None:
+        """How it goes, once it is connected, and how it went when it is over."""
+        return self._running.watch if self._running is not None else None
+
     async def ended(self) -> Ended:
         """Wait until the call is over. Returns why."""
         error = await self.connection.ended()
@@ -278,7 +319,9 @@ class MediaCall:
                 self._hanging_up = self._loop.create_task(self.connection.close())
             return
         self.connection.set_remotes(news.candidates)
-        self.connection.protect(self._protect or news.protect)
+        self.connection.protect(self._options.protect or news.protect)
+        if self._running is not None:
+            self._running.peer_limit(news.receive_limit)
         says = PeerChanged(news.muted, news.video)
         if says != self._peer_says:
             self._peer_says = says
@@ -293,6 +336,10 @@ class MediaCall:
             settled = monotonic() >= self._settled_at  # the first choice may be corrected at once
             if old is not None and (settled or event.failed) and self._closing is None:
                 self._report_later(old, event)
+
+    def _shown(self, shown: bool) -> None:
+        if self._in_band is not None:
+            self._in_band.update(video=shown)
 
     def _report_later(self, old: str, event: PathSelected) -> None:
         """Say what a move cost, when all that it delayed has arrived."""
@@ -310,6 +357,8 @@ class MediaCall:
         self._reports.add(timer)
 
     def _emit(self, event: CallEvent) -> None:
+        if self._running is not None:
+            self._running.happened(event)
         if self.on_event is not None:
             try:
                 self.on_event(event)
@@ -327,14 +376,11 @@ class MediaCall:
             if self._in_band is not None:
                 await self._in_band.hang_up(HangupReason.FINISHED)
                 self._in_band.close()
-            if self.session is not None:
-                closing = asyncio.ensure_future(self.session.close())
+            parts = [part.close() for part in (self.session, self._running) if part is not None]
+            if parts:
+                closing = asyncio.gather(*parts, return_exceptions=True)
                 await asyncio.wait([closing], timeout=SESSION_CLOSE_TIMEOUT)
-            else:
-                for end in (self._source, self._sink):
-                    if end is not None:
-                        with contextlib.suppress(Exception):  # they may be anybody's
-                            end.close()
+            self._ends.close()  # what no part has used
         finally:
             if self._owns_pool:
                 await self._pool.close()  # first, or it would still lend

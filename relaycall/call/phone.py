@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from relaycall.call.call import Call
 from relaycall.call.desk import Desk, HeldKeys, same_server
 from relaycall.call.emitter import Emitter
+from relaycall.call.ends import Ends, MediaOptions
 from relaycall.call.ring import Ring
 from relaycall.call.state import CallState, Input
 from relaycall.call.switchboard import Switchboard
@@ -42,7 +43,10 @@ from relaycall.identity.contacts import ContactBook
 from relaycall.identity.own import OwnKeys, change_own, create_own, load_own
 from relaycall.identity.sealer import EnvelopeSealer
 from relaycall.media.audio import AudioSink
-from relaycall.media.tracks import Audio, source_of
+from relaycall.media.tracks import Audio
+from relaycall.media.video_sinks import VideoSink
+from relaycall.media.video_sources import Video
+from relaycall.quality.monitor import LOSS_LIMIT, RTT_LIMIT_MS
 from relaycall.relays.credentials import CredentialsSource
 from relaycall.relays.pool import PoolEvent
 from relaycall.relays.server import RelayServer
@@ -75,6 +79,11 @@ class Phone(Emitter):
         prewarm: keep relays allocated between calls, so that a call takes round trips and not seconds. The relays see
             that we are there for as long.
         protect: send audio over two paths that share no relay, always.
+        max_bitrate: of all that a call sends, and of all that it is sent, in bit/s with all headers; 80000 at least.
+            None for no limit.
+        low_data: as little as a call can do with: video is small, or off.
+        rtt_limit_ms, loss_limit: a path that is worse for five seconds is compared with the others, and left for a
+            better one: its round trip in ms, or the loss in either direction as a share. None for never.
         ssl_context: for the signaling server, one that trusts a private authority.
         laboratory: allow loopback and private addresses. For tests on one machine only.
 
@@ -97,6 +106,10 @@ class Phone(Emitter):
         unverified: Unverified = Unverified.RING,
         prewarm: bool = True,
         protect: bool = False,
+        max_bitrate: int | None = None,
+        low_data: bool = False,
+        rtt_limit_ms: float | None = RTT_LIMIT_MS,
+        loss_limit: float | None = LOSS_LIMIT,
         ssl_context: ssl.SSLContext | None = None,
         laboratory: bool = False,
     ) -> None:
@@ -107,7 +120,14 @@ class Phone(Emitter):
         self._name = name
         self._given_store = store
         self._policy = strangers, unverified
-        self._protect = protect
+        self._options = MediaOptions(
+            protect=protect,
+            max_bitrate=max_bitrate,
+            low_data=low_data,
+            rtt_limit_ms=rtt_limit_ms,
+            loss_limit=loss_limit,
+            laboratory=laboratory,
+        )
         self._ssl_context = ssl_context
         self._laboratory = laboratory
         self._warm = WarmPool(
@@ -172,7 +192,15 @@ class Phone(Emitter):
         """Those that are not over, ringing ones included."""
         return self._board.calls if self._board is not None else ()
 
-    async def call(self, who: str | Card, *, audio: Audio, sink: AudioSink | None = None) -> Call:
+    async def call(
+        self,
+        who: str | Card,
+        *,
+        audio: Audio,
+        sink: AudioSink | None = None,
+        video: Video | None = None,
+        video_sink: VideoSink | None = None,
+    ) -> Call:
         """Call somebody. Returns at once; the call says how it goes on, refusals included.
 
         If they are calling us at this moment, their call is accepted.
@@ -183,8 +211,13 @@ class Phone(Emitter):
                 closes it.
             sink: where what is heard goes: a `FileSink`, a `HeardTrack`, or anything with their two methods. The call
                 closes it.
+            video: what to show: a source of relaycall, an aiortc track, or an asynchronous iterator of frames. The call
+                closes it. None: nothing yet; see `Call.show`.
+            video_sink: where what they show goes: a `SeenTrack`, or anything with its two methods. The call closes it.
+                None: we take no video, and none is sent to us.
 
         Raises:
+            ConfigError: what is given is no sound, or no video.
             ContactUnknown, IdentityDamaged: there is no contact of that name.
             KeyChanged: a contact has the mailbox or the name of the card, with other keys.
             NotVerified: a contact that is not, and the phone has `unverified=Unverified.REFUSE`.
@@ -192,8 +225,8 @@ class Phone(Emitter):
             SignalingClosed: the phone is not open.
         """
         party = self._opened(self._desk).party_of(who)
-        source = source_of(audio)
-        return self._opened(self._board).place(party, source, sink)
+        board, ends = self._opened(self._board), Ends.of(audio, sink, video, video_sink)
+        return board.place(party, ends)
 
     async def incoming(self) -> AsyncIterator[Ring]:
         """The calls that come in, as they ring, until the phone is closed.
@@ -242,8 +275,7 @@ class Phone(Emitter):
             self._warm,
             strangers=strangers,
             unverified=unverified,
-            protect=self._protect,
-            laboratory=self._laboratory,
+            options=self._options,
             on_ring=self._ring,
         )
         self._warm.start()

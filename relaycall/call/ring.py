@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from relaycall.call.call import Call
+from relaycall.call.ends import Ends
 from relaycall.call.events import Ended
 from relaycall.call.state import CallState
 from relaycall.media.audio import AudioSink
-from relaycall.media.tracks import Audio, source_of
+from relaycall.media.tracks import Audio
+from relaycall.media.video_sinks import VideoSink
+from relaycall.media.video_sources import Video
 
 
 class Ring:
@@ -28,7 +31,14 @@ class Ring:
         """Whether it still does."""
         return self._call.state is CallState.RINGING
 
-    def accept(self, *, audio: Audio, sink: AudioSink | None = None) -> Call:
+    def accept(
+        self,
+        *,
+        audio: Audio,
+        sink: AudioSink | None = None,
+        video: Video | None = None,
+        video_sink: VideoSink | None = None,
+    ) -> Call:
         """Take the call. If the caller has given up meanwhile, the call has ended, and says so.
 
         Args:
@@ -36,8 +46,15 @@ class Ring:
                 closes it.
             sink: where what is heard goes: a `FileSink`, a `HeardTrack`, or anything with their two methods. The call
                 closes it.
+            video: what to show: a source of relaycall, an aiortc track, or an asynchronous iterator of frames. The call
+                closes it. None: nothing yet; see `Call.show`.
+            video_sink: where what they show goes: a `SeenTrack`, or anything with its two methods. The call closes it.
+                None: we take no video, and none is sent to us.
+
+        Raises:
+            ConfigError: it is no sound, or no video.
         """
-        self._call.accept(source_of(audio), sink)
+        self._call.accept(Ends.of(audio, sink, video, video_sink))
         return self._call
 
     async def decline(self) -> Ended:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
+from relaycall.call.ends import Ends
 from relaycall.call.events import CallEvent, Ended
 from relaycall.call.line import Line
 from relaycall.call.media_call import MediaCall
-from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.relays.pool import RelayPool
 
 
@@ -18,26 +17,23 @@ class Sound:
 
     Args:
         line: gives relays.
-        protect: send over two paths, always.
         on_event: called with each event of the media.
 
     Attributes:
         media: the media, once there is some.
     """
 
-    def __init__(self, line: Line, *, protect: bool, on_event: Callable[[CallEvent], None]) -> None:
+    def __init__(self, line: Line, *, on_event: Callable[[CallEvent], None]) -> None:
         self.media: MediaCall | None = None
         self._line = line
-        self._protect = protect
         self._on_event = on_event
-        self._source: AudioSource | None = None
-        self._sink: AudioSink | None = None
+        self._ends: Ends | None = None
         self._pool: RelayPool | None = None
         self._preparing = asyncio.Lock()
 
-    def give(self, source: AudioSource, sink: AudioSink | None) -> None:
-        """What to send, and where to record. Both are closed in the end."""
-        self._source, self._sink = source, sink
+    def give(self, ends: Ends) -> None:
+        """What to send, and where to put what comes. All of it is closed in the end."""
+        self._ends = ends
 
     async def prepare(self, *, caller: bool) -> bytes:
         """Take relays and give our record, the same one each time.
@@ -50,17 +46,19 @@ class Sound:
             RelaycallError: there are no credentials for them.
             CallClosed: the call is over.
         """
-        assert self._source is not None, "place or accept gave one"
+        assert self._ends is not None, "place or accept gave them"
         async with self._preparing:
             if self.media is None:
                 self._pool = await self._line.take_pool()
+                ends, options = self._ends, self._line.options
                 self.media = MediaCall(
                     self._pool,
                     caller=caller,
-                    source=self._source,
-                    sink=self._sink,
-                    protect=self._protect,
-                    laboratory=self._line.laboratory,
+                    source=ends.audio,
+                    sink=ends.sink,
+                    video=ends.video,
+                    video_sink=ends.video_sink,
+                    options=options,
                     on_event=self._on_event,
                 )
             return await self.media.prepare()
@@ -79,18 +77,10 @@ class Sound:
     async def close(self) -> None:
         """Close all of it and give the relays back, within two seconds. Nobody may be preparing any more."""
         try:
-            if self.media is None:
-                close_both(self._source, self._sink)
+            if self.media is None and self._ends is not None:
+                self._ends.close()
             parts = [part for part in (self.media, self._pool) if part is not None]
             await asyncio.gather(*(part.close() for part in parts), return_exceptions=True)
         finally:
             if self._pool is not None:
                 self._line.give_back_pool()
-
-
-def close_both(source: AudioSource | None, sink: AudioSink | None) -> None:
-    """Close what no call has used. They may be anybody's, and raise what they like."""
-    for end in (source, sink):
-        if end is not None:
-            with contextlib.suppress(Exception):
-                end.close()

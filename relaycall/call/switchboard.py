@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from relaycall.call.call import Call
 from relaycall.call.desk import Desk
+from relaycall.call.ends import Ends, MediaOptions
 from relaycall.call.line import Party
 from relaycall.call.messages import Kind, read_call_id, read_offer
 from relaycall.call.record import decode_record
@@ -24,7 +25,6 @@ from relaycall.identity.contact import Strangers, Unverified, may_ring
 from relaycall.identity.handshake import CalleeHandshake, our_offer_wins
 from relaycall.identity.keys import Identity, PublicIdentity
 from relaycall.identity.sealer import Opened
-from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.relays.pool import RelayPool
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,7 @@ class Switchboard:
         desk: to send with.
         warm: relays.
         strangers, unverified: the policy.
-        protect: send over two paths always.
-        laboratory: allow loopback and private addresses.
+        options: how media is sent.
         on_ring: called with each call that rings.
     """
 
@@ -55,16 +54,14 @@ class Switchboard:
         *,
         strangers: Strangers,
         unverified: Unverified,
-        protect: bool,
-        laboratory: bool,
+        options: MediaOptions,
         on_ring: Callable[[Call], None],
     ) -> None:
-        self.laboratory = laboratory
+        self.options = options
         self._desk = desk
         self._warm = warm
         self._strangers = strangers
         self._unverified = unverified
-        self._protect = protect
         self._on_ring = on_ring
         self._calls: set[Call] = set()
         self._over: OrderedDict[bytes, None] = OrderedDict()
@@ -78,7 +75,7 @@ class Switchboard:
         """Those that are not over."""
         return tuple(self._calls)
 
-    def place(self, party: Party, source: AudioSource, sink: AudioSink | None) -> Call:
+    def place(self, party: Party, ends: Ends) -> Call:
         """A call to somebody. If they are calling us, that call is accepted.
 
         Raises:
@@ -88,10 +85,10 @@ class Switchboard:
             raise NotVerified(party.contact.name)
         for call in self._calls:
             if call.party.identity == party.identity and call.state is CallState.RINGING and not call.caller:
-                call.accept(source, sink)
+                call.accept(ends)
                 return call
         call = self._new(party, caller=True)
-        call.place(source, sink)
+        call.place(ends)
         return call
 
     async def hear(self, opened: Opened) -> None:
@@ -143,6 +140,10 @@ class Switchboard:
     def carried(self) -> bool:
         return self._desk.carried
 
+    @property
+    def url(self) -> str:
+        return self._desk.url
+
     async def post(self, to: Party, kind: Kind, body: bytes) -> None:
         await self._desk.post(to, kind, body)
 
@@ -186,7 +187,7 @@ class Switchboard:
             return
         if called.call_id in self._over:
             raise MessageRefused("it is about a call that is over")
-        decode_record(called.record, laboratory=self.laboratory)
+        decode_record(called.record, laboratory=self.options.laboratory)
         party = await self._desk.party(opened, card)
         theirs = [call for call in self._calls if call.party.identity == party.identity]
         for ours in theirs:
@@ -222,7 +223,7 @@ class Switchboard:
             logger.info("An answer could not be sent: %s", error.code)
 
     def _new(self, party: Party, *, caller: bool) -> Call:
-        call = Call(self, party, caller=caller, protect=self._protect)
+        call = Call(self, party, caller=caller)
         self._calls.add(call)
         return call
 

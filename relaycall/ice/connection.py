@@ -225,7 +225,6 @@ class Connection(AioiceShape):
         """Send to the peer over the selected path, now or never: dropped and counted without one, and if too long.
 
         Args:
-            data: the packet.
             once: over that path alone, even while others carry the same.
 
         Raises:

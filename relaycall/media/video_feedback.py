@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 
 from relaycall.errors import MalformedMessage
 from relaycall.media.control_stream import CONTROL_PAYLOAD_SIZE
@@ -42,16 +43,28 @@ class Arrivals:
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What is to be sent again, by sequence number, 38 at most; and whether a keyframe is needed."""
+    """What is needed.
+
+    Attributes:
+        numbers: sequence numbers of packets that are to be sent again, 38 at most, each later than the one before and
+            less than 32768 later than the first.
+        keyframe: whether a keyframe is. If not, there is a number.
+    """
 
     numbers: tuple[int, ...] = ()
     keyframe: bool = False
 
 
 def encode_arrivals(arrivals: Arrivals) -> bytes:
-    """The 80 bytes. A time that is out of range becomes the nearest that is in it."""
+    """The 80 bytes. A time too long after the earliest becomes the latest that can be told.
+
+    Raises:
+        MalformedMessage: there are no times or too many, or the first or the last is None.
+    """
+    if not 0 < len(arrivals.times) <= MAX_ARRIVALS or arrivals.times[0] is None or arrivals.times[-1] is None:
+        raise MalformedMessage("It tells of no packet, or of too many, or does not begin and end with one that came.")
     units = [None if time is None else round(time / TIME_UNIT) for time in arrivals.times]
-    base = min((unit for unit in units if unit is not None), default=0)
+    base = min(unit for unit in units if unit is not None)
     entries = [_NOT_THERE if unit is None else 1 + min(unit - base, _LATEST) for unit in units]
     head = _ARRIVALS.pack(ARRIVALS, arrivals.first & 0xFFFF, base & 0xFFFFFFFF, len(entries))
     return _padded(head + struct.pack(f"!{len(entries)}H", *entries))
@@ -73,7 +86,8 @@ def decode_arrivals(data: bytes) -> Arrivals:
 
 
 def encode_wants(wants: Wants) -> bytes:
-    """The 80 bytes."""
+    """The 80 bytes. Raises MalformedMessage: it wants nothing or too much, or numbers that are not in order."""
+    _check_wants(wants)
     head = _WANTS.pack(WANTS, _KEYFRAME if wants.keyframe else 0, len(wants.numbers))
     return _padded(head + struct.pack(f"!{len(wants.numbers)}H", *wants.numbers))
 
@@ -85,12 +99,22 @@ def decode_wants(data: bytes) -> Wants:
     if count > MAX_WANTS or flags not in (0, _KEYFRAME):
         raise MalformedMessage("It wants too many packets, or something unknown.")
     _check_padding(data, _WANTS.size + 2 * count)
-    return Wants(struct.unpack_from(f"!{count}H", data, _WANTS.size), bool(flags))
+    wants = Wants(struct.unpack_from(f"!{count}H", data, _WANTS.size), bool(flags))
+    _check_wants(wants)
+    return wants
+
+
+def _check_wants(wants: Wants) -> None:
+    """Each wish has one encoding: its numbers in order, none of them twice."""
+    numbers = wants.numbers
+    if len(numbers) > MAX_WANTS or not (numbers or wants.keyframe):
+        raise MalformedMessage("It wants nothing, or too much.")
+    later = [(number - numbers[0]) & 0xFFFF for number in numbers]
+    if any(before >= after for before, after in pairwise(later)) or (later and later[-1] >= 0x8000):
+        raise MalformedMessage("Its numbers are not in order.")
 
 
 def _padded(data: bytes) -> bytes:
-    if len(data) > CONTROL_PAYLOAD_SIZE:
-        raise MalformedMessage("It holds more than fits in.")
     return data.ljust(CONTROL_PAYLOAD_SIZE, b"\0")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from relaycall.call.ends import MediaOptions
 from relaycall.call.events import CallEvent
 from relaycall.call.media_call import MediaCall
 from relaycall.media.audio import SilenceSource
@@ -14,10 +17,14 @@ from tests.scenarios.calling import until
 class Party(MediaCall):
     """A call that keeps its events."""
 
-    def __init__(self, relays: list[RelayServer] | RelayPool, *, caller: bool, **more: bool) -> None:
+    def __init__(self, relays: list[RelayServer] | RelayPool, *, caller: bool, **more: Any) -> None:
         self.events: list[CallEvent] = []
         super().__init__(
-            relays, caller=caller, source=SilenceSource(), laboratory=True, on_event=self.events.append, **more
+            relays,
+            caller=caller,
+            source=SilenceSource(),
+            options=MediaOptions(laboratory=True, **more),
+            on_event=self.events.append,
         )
 
     def told(self, *kinds: type) -> list[CallEvent]:

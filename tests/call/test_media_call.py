@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.events import CallEvent, Ended
 from relaycall.call.media_call import MediaCall
 from relaycall.call.record import decode_record, encode_record
@@ -62,7 +63,8 @@ class Mouth(SilenceSource):
 
 
 def party(relays: list[RelayServer], *, caller: bool, source: AudioSource | None = None, **more: object) -> MediaCall:
-    return MediaCall(relays, caller=caller, source=source or SilenceSource(), laboratory=True, **more)  # type: ignore[arg-type]
+    options = MediaOptions(laboratory=True)
+    return MediaCall(relays, caller=caller, source=source or SilenceSource(), options=options, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
@@ -161,7 +163,7 @@ async def test_one_relay_of_two_is_enough() -> None:
 @pytest.mark.parametrize("what", ["our own", "garbage", "a private address"])
 async def test_a_record_that_breaks_the_rules_starts_nothing(what: str) -> None:
     async with embedded_relays(1) as (relays, servers):
-        alice = MediaCall(servers, caller=True, source=SilenceSource(), laboratory=True)
+        alice = MediaCall(servers, caller=True, source=SilenceSource(), options=MediaOptions(laboratory=True))
         async with alice:
             mine = await alice.prepare()
             if what == "a private address":

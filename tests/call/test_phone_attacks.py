@@ -60,7 +60,7 @@ async def test_who_rings_again_and_again_pushes_nobody_out() -> None:
             await call.hang_up()
         call = await alice.call("bob", audio=Mouth())
         await until(lambda: call.state is CallState.RINGING)
-        called = next(one for one in bob.calls if one.party.name == "alice")._called
+        called = next(one for one in bob.calls if one.party.name == "alice")._agreement.called
         assert called is not None
         for _ in range(20):
             body = offer_body(mallory.card.encode(), offer_of(mallory, bob, called.record))

@@ -235,7 +235,7 @@ async def the_call_that_was(home: House) -> tuple[Call, Call, list[str]]:
     alice, bob = await home.friends()
     one, other = await connect(alice, bob, "bob")
     await until(lambda: bool(one.spoken_words and other.spoken_words))
-    keys = one._keys
+    keys = one._agreement.keys
     assert keys is not None
     srtp = derive_keys(keys.media, caller=True)
     secrets = [keys.media, keys.from_caller, keys.from_callee, keys.spoken, srtp.send, srtp.receive]
@@ -261,8 +261,9 @@ async def test_the_keys_of_a_call_that_is_over_are_forgotten() -> None:
         await one.hang_up()
         await ended(other)
         for call in (one, other):
-            assert call._keys is not None
-            assert call._keys.media == call._keys.spoken == call._answer == call._peer_record == b""
+            agreement = call._agreement
+            assert agreement.keys is not None
+            assert agreement.keys.media == agreement.keys.spoken == agreement.answer == agreement.peer_record == b""
         gc.collect()
         assert {secret: holders(secret) for secret in secrets} == {secret: [] for secret in secrets}
 
@@ -285,8 +286,12 @@ async def test_nothing_shows_a_secret_or_an_address(
         other = await parties[1].sends(accept())
         shown = [shown_by_objects()]
         await connected(one, other)
-        assert one._keys is not None
-        keys = {"media": one._keys.media, "caller": one._keys.from_caller, "callee": one._keys.from_callee}
+        assert one._agreement.keys is not None
+        keys = {
+            "media": one._agreement.keys.media,
+            "caller": one._agreement.keys.from_caller,
+            "callee": one._agreement.keys.from_callee,
+        }
         shown.append(shown_by_objects())
         await one.hang_up()
         await ended(other)

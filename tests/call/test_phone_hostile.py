@@ -187,7 +187,7 @@ async def test_an_offer_with_somebody_elses_card() -> None:
         carol = await home.phone("carol")
         call = await alice.call("bob", audio=Mouth())
         ring = await next_ring(bob)
-        record = ring._call._called.record  # type: ignore[union-attr]
+        record = ring._call._agreement.called.record  # type: ignore[union-attr]
         assert decode_record(record, laboratory=True)
         await call.hang_up()
         await ended(ring)
@@ -248,8 +248,8 @@ async def test_a_wrong_answer_ends_the_call_with_the_reason(what: str, monkeypat
         call = await alice.call("bob", audio=Mouth())
         ring = await next_ring(bob)
         await until(lambda: call.state is CallState.RINGING)
-        good = ring._call._called.answer(  # type: ignore[union-attr]
-            ring._call._called.record,  # type: ignore[union-attr]
+        good = ring._call._agreement.called.answer(  # type: ignore[union-attr]
+            ring._call._agreement.called.record,  # type: ignore[union-attr]
             secret=secrets.token_bytes(32),
             nonce=secrets.token_bytes(32),
         )[0]

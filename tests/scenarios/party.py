@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.media_call import MediaCall
 from relaycall.errors import NoRelay, RelaycallError
 from relaycall.ice.allocation import Allocation
@@ -49,7 +50,7 @@ class Party:
             caller=settings["caller"],
             source=ToneSource(settings["tone"]),
             sink=FileSink(settings["recording"]),
-            laboratory=True,
+            options=MediaOptions(laboratory=True),
         )
 
     def _keep_what_relays_send(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import av.logging
 import pytest
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.media_call import MediaCall
 from relaycall.call.record import decode_record, derive_call_key
 from relaycall.errors import ConfigError, NoPath, NoRelay, RecordRefused, RelaycallError, RelaysLost
@@ -91,7 +92,7 @@ def assert_objects_show_nothing(parties: dict[str, Canaries]) -> None:
 
 
 def make(relays: list[RelayServer], *, caller: bool) -> MediaCall:
-    return MediaCall(relays, caller=caller, source=ToneSource(), laboratory=True)
+    return MediaCall(relays, caller=caller, source=ToneSource(), options=MediaOptions(laboratory=True))
 
 
 @pytest.mark.parametrize("transport", ["udp", pytest.param("tls", marks=pytest.mark.slow)])

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.media_call import MediaCall
 from relaycall.media.audio import ToneSource
 from relaycall.stun import attributes as a
@@ -42,8 +43,8 @@ async def under_attack(transport: str) -> AsyncIterator[tuple[Attacker, MediaCal
     """Alice and Bob, prepared, on a relay that the attacker owns."""
     async with embedded_relays(1, transport) as ([relay], servers):
         attacker = Attacker(relay)
-        alice = MediaCall(servers, caller=True, source=ToneSource(440), laboratory=True)
-        bob = MediaCall(servers, caller=False, source=ToneSource(660), laboratory=True)
+        alice = MediaCall(servers, caller=True, source=ToneSource(440), options=MediaOptions(laboratory=True))
+        bob = MediaCall(servers, caller=False, source=ToneSource(660), options=MediaOptions(laboratory=True))
         try:
             async with longest_gap():
                 yield attacker, alice, bob

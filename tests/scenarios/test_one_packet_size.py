@@ -15,6 +15,7 @@ import pytest
 from aiortc.codecs.opus import OpusEncoder
 from av import Packet
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.media_call import MediaCall
 from relaycall.media.audio import TIME_BASE, AudioSource, ConstantRateOpus, SilenceSource, ToneSource, pcm_frame
 from relaycall.media.files import FileSource
@@ -77,8 +78,8 @@ async def sizes_by_phase() -> dict[str, Counter[int]]:
     source = Changing()
     async with (
         embedded_relays(1) as ([relay], servers),
-        MediaCall(servers, caller=True, source=source, laboratory=True) as alice,
-        MediaCall(servers, caller=False, source=SilenceSource(), laboratory=True) as bob,
+        MediaCall(servers, caller=True, source=source, options=MediaOptions(laboratory=True)) as alice,
+        MediaCall(servers, caller=False, source=SilenceSource(), options=MediaOptions(laboratory=True)) as bob,
     ):
         ssrc: bytes | None = None
 

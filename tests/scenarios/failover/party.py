@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.events import CallEvent
 from relaycall.call.media_call import MediaCall
 from relaycall.relays.server import RelayServer
@@ -42,10 +43,8 @@ class FailoverParty:
             for uri, username, password in relays
         ]
         self._events, self._ear, self._end = [], None, None
-        options: dict[str, Any] = {} if protect is None else {"protect": protect}
-        self._call = MediaCall(
-            servers, caller=caller, source=RisingTone(), laboratory=True, on_event=self._happened, **options
-        )
+        options = MediaOptions(protect=bool(protect), laboratory=True)
+        self._call = MediaCall(servers, caller=caller, source=RisingTone(), options=options, on_event=self._happened)
         return {"record": base64.b64encode(await self._call.prepare()).decode()}
 
     async def do_connect(self, record: str, timeout: float = 5.0) -> Answer:

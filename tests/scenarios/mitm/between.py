@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.media_call import MediaCall
 from relaycall.call.messages import Kind, offer_body, read_call_id, read_offer
 from relaycall.identity.card import Card
@@ -36,8 +37,12 @@ class Between:
         self._callee, self._caller = callee, caller
         self._alice, self._bob = alice, bob
         self._letters: asyncio.Queue[Letter] = asyncio.Queue()
-        self.to_alice = MediaCall(world.servers, caller=False, source=SilenceSource(), laboratory=True)
-        self.to_bob = MediaCall(world.servers, caller=True, source=SilenceSource(), laboratory=True)
+        self.to_alice = MediaCall(
+            world.servers, caller=False, source=SilenceSource(), options=MediaOptions(laboratory=True)
+        )
+        self.to_bob = MediaCall(
+            world.servers, caller=True, source=SilenceSource(), options=MediaOptions(laboratory=True)
+        )
         self._offered: CallerHandshake | None = None
         self._connecting: list[asyncio.Task[None]] = []
 

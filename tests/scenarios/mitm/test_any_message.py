@@ -233,7 +233,7 @@ def prepared(bob: Target) -> Hostile:
 
     async def make() -> None:
         call, ring = await bob.world.ringing(bob.alice, bob.bob)
-        bob.record = call._calling.offer[65:] if call._calling is not None else b""
+        bob.record = call._agreement.calling.offer[65:] if call._agreement.calling is not None else b""
         await call.hang_up()
         await ring.ended()
 
@@ -298,10 +298,10 @@ def test_any_answer_to_a_call() -> None:
 
         async def case(key: bytes, record: bytes) -> None:
             call = await bob.bob.phone.call("Mallory", audio=SilenceSource())
-            while call._calling is None or call.state is CallState.IDLE:  # noqa: ASYNC110
+            while call._agreement.calling is None or call.state is CallState.IDLE:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
             mallory = bob.world.mallory.own.identity
-            called = CalleeHandshake(mallory, bob.bob.card.identity, call._calling.offer)
+            called = CalleeHandshake(mallory, bob.bob.card.identity, call._agreement.calling.offer)
             answer, _ = called.answer(record, secret=bytes(32), nonce=bytes(32))
             error = await bob.tell(Kind.ANSWER, call.id + answer[:32] + key + answer[64:])
             ended = await call.ended()
@@ -333,7 +333,7 @@ def test_what_waits_to_be_sent_does_not_grow_by_what_comes_in() -> None:
             offer = offer_body(bob.world.mallory.card.encode(), bob.offer(bytes(32)))
             for _ in range(50):
                 assert await bob.tell(Kind.OFFER, offer) is None
-            assert len(call._posting) <= 2
+            assert len(call._posting.tasks) <= 2
             taking.set()
             await bob.hung_up()
 

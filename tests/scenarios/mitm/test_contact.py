@@ -104,9 +104,9 @@ async def test_a_handshake_passed_on_as_his_own(change: str, monkeypatch: pytest
         call, answered = await Relayed(world, alice, bob, CHANGES[change]).run()
         assert call.party.name == answered.party.name == "Mallory"
         assert call.id != answered.id
-        assert call._keys is not None
-        assert answered._keys is not None
-        assert call._keys.media != answered._keys.media
+        assert call._agreement.keys is not None
+        assert answered._agreement.keys is not None
+        assert call._agreement.keys.media != answered._agreement.keys.media
         assert bob.errors[-1].code == "handshake_refused"  # the nonce: Alice is bound to it, and not Mallory
         assert answered.spoken_words == "" != call.spoken_words
         if change not in ("the ICE password", "the candidates"):  # the paths come up, and nothing on them is believed
@@ -186,9 +186,9 @@ async def test_a_contact_who_is_not_the_party_cannot_touch_the_call(kind: Kind) 
         alice, bob = await friends(world)
         call, answered = await world.connected(alice, bob)
         await until(lambda: answered.spoken_words != "")
-        assert call._keys is not None
+        assert call._agreement.keys is not None
         said = {world.kind(letter): read_call_id(world.body(letter))[1] for letter in world.path.sent}
-        hung_up = tag(call._keys.from_caller, call.id)
+        hung_up = tag(call._agreement.keys.from_caller, call.id)
         for person in (alice, bob):
             await world.mallory.post(person.card, kind, call.id + said.get(kind, hung_up))
         await world.settled()
@@ -208,9 +208,9 @@ async def test_with_a_stolen_identity_but_not_the_keys_of_the_call(kind: Kind) -
         words = answered.spoken_words
         like_alice = await Correspondent.of(world.path, alice.own)
         await like_alice.knows(bob.card, "Bob", bob.own.signed_prekey().encode())
-        assert call._keys is not None
-        theirs = tag(call._keys.from_callee, call.id)  # of the other direction: reflected
-        ours = tag(call._keys.from_caller, bytes(16))  # of another call
+        assert call._agreement.keys is not None
+        theirs = tag(call._agreement.keys.from_callee, call.id)  # of the other direction: reflected
+        ours = tag(call._agreement.keys.from_caller, bytes(16))  # of another call
         for rest in (b"", bytes(32), secrets.token_bytes(32), theirs, ours, theirs + b"\0"):
             await like_alice.post(bob.card, kind, call.id + rest)
         await world.settled()

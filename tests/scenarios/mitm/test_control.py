@@ -43,8 +43,8 @@ async def test_with_the_key_of_the_call_the_wiretap_hears_both() -> None:
         alice, bob = await world.two()
         call, _ = await world.connected(alice, bob)
         await until(lambda: alice.heard() > 5 and bob.heard() > 5)
-        assert call._keys is not None
-        assert world.wiretap.frames([call._keys.media]) == len(world.wiretap.packets)
+        assert call._agreement.keys is not None
+        assert world.wiretap.frames([call._agreement.keys.media]) == len(world.wiretap.packets)
         assert len({struct.unpack_from("!L", packet, 8) for packet in world.wiretap.packets}) == 2
 
 
@@ -80,7 +80,7 @@ async def test_who_only_listens_needs_an_ephemeral_key(ephemeral: bool, monkeypa
 
     async with mallorys_world() as world:
         alice, bob = await world.two()
-        monkeypatch.setattr("relaycall.call.call.secrets", SimpleNamespace(token_bytes=remembered))
+        monkeypatch.setattr("relaycall.call.agreement.secrets", SimpleNamespace(token_bytes=remembered))
         await world.connected(alice, bob)
         await until(lambda: alice.heard() > 5 and bob.heard() > 5)
         offers, answers = (

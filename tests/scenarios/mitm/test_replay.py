@@ -157,7 +157,7 @@ async def test_a_message_overtaken_by_the_next_one(late: Kind) -> None:
         call, answered = await world.connected(alice, bob)
         await until(lambda: alice.heard() > 2 and bob.heard() > 2)
         if late is Kind.CONFIRM:  # the last of all to the callee; then something else has to come
-            call.hear(Kind.ANSWER, call._answer)
+            call.hear(Kind.ANSWER, call._agreement.answer)
         await until(lambda: len(held) == 2)
         await world.settled()
         assert Counter(alice.refused) + Counter(bob.refused) == {"message_replayed": 1}

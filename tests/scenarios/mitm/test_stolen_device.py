@@ -148,7 +148,7 @@ async def test_the_attempts_succeed_with_one_ephemeral_key(monkeypatch: pytest.M
         made.append(random.SystemRandom().randbytes(size))
         return made[-1]
 
-    monkeypatch.setattr("relaycall.call.call.secrets", SimpleNamespace(token_bytes=remembered))
+    monkeypatch.setattr("relaycall.call.agreement.secrets", SimpleNamespace(token_bytes=remembered))
     async with mallorys_world() as world:
         people = await a_recorded_call(world)
         found = opened(list(world.path.sent), await devices_of(people, time.time()))
@@ -174,8 +174,8 @@ async def test_when_a_call_has_ended_its_keys_are_nowhere_in_memory() -> None:
         alice, bob = await world.two()
         call, answered = await world.connected(alice, bob)
         await until(lambda: answered.spoken_words != "")
-        assert call._keys is not None
-        keys = call._keys
+        assert call._agreement.keys is not None
+        keys = call._agreement.keys
         srtp = derive_keys(keys.media, caller=True)
         wanted = {
             "media": keys.media[::-1],

@@ -1,0 +1,1 @@
+"""What is told of a call when it is over."""
