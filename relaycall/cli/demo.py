@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +21,8 @@ from relaycall.call.phone import Phone
 from relaycall.call.ring import Ring
 from relaycall.call.state import CallState, EndReason
 from relaycall.cli import witness
-from relaycall.cli.demo_report import PARTIES, Reporter, SetUp, Summary, audio_of, reporter_for
+from relaycall.cli.demo_relays import HOST, DemoRelays
+from relaycall.cli.demo_report import PARTIES, Network, Reporter, SetUp, Summary, audio_of, reporter_for
 from relaycall.cli.similarity import similarity
 from relaycall.errors import CallClosed, ConfigError, NoPath, RelaycallError
 from relaycall.ice.events import NoBackup, RelayGone, RelaySuspected
@@ -31,15 +31,14 @@ from relaycall.media.audio import SilenceSource
 from relaycall.media.files import FileSink, FileSource
 from relaycall.redact import Secret
 from relaycall.relays.server import RelayServer
-from relaycall.server.certificates import development_tls
 from relaycall.server.signaling import SignalingServer
-from relaycall.server.turn import Relay
 from relaycall.store.memory import MemoryStore
 from relaycall.stun.address import Address
+from relaycall.testing.profiles import PROFILES, Profile, profile
 
-HOST = "127.0.0.1"
 TAIL = 0.5  # seconds listened on after the speech, for what is still on its way
 REPORTED = REPORT_AFTER + 0.6  # seconds after the end of a relay: by then the call has said what it cost
+TO_MOVE = 3  # round trips that a move may take in a slow network
 EVENTS = ("relay_suspected", "no_backup", "relay_gone", "relay_changed")
 
 
@@ -74,6 +73,8 @@ EVENTS = ("relay_suspected", "no_backup", "relay_gone", "relay_changed")
 @click.option("--laboratory", is_flag=True, help="Allow given relays on loopback or private addresses.")
 @click.option("--no-kill", is_flag=True, help="Leave the embedded relays alive. Else the one in use dies halfway.")
 @click.option("--protect", is_flag=True, help="Send the audio over two paths all the time.")
+@click.option("--network", type=click.Choice([*PROFILES]), help="Put Alice into an emulated network that is bad.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of what happens in that network.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")  # fmt: skip
 def demo(
     audio: Path | None,
@@ -86,16 +87,21 @@ def demo(
     laboratory: bool,
     no_kill: bool,
     protect: bool,
+    network: str | None,
+    seed: int,
     as_json: bool,
 ) -> int:
     """Place a sealed, relay-only call between two parties in this process, and show what happened.
 
     Alice speaks, Bob listens and records. A signaling server is started for it and, without --relay, three embedded
-    relays; the one that carries the call is killed halfway. Their keys and contacts are gone with the process.
+    relays; the one that carries the call is killed halfway. Their keys and contacts are gone with the process. With
+    --network all that passes between Alice and her relays is delayed, queued and lost as it would be in such a network.
     """
     reporter = reporter_for(as_json)
     try:
         given = given_relays(relays, users, credentials)
+        if given and network:
+            raise ConfigError("A --network is for the embedded relays.", "Leave out --relay, or --network.")
         clip = audio or default_clip()
         with (
             contextlib.closing(FileSource(clip)) as source,
@@ -103,7 +109,18 @@ def demo(
         ):
             kills = not (given or no_kill)
             call = _Demo(
-                given, transport, laboratory or not given, source, sink, seconds, out, reporter, kills, protect
+                given,
+                transport,
+                laboratory or not given,
+                source,
+                sink,
+                seconds,
+                out,
+                reporter,
+                kills,
+                protect,
+                profile(network) if network else None,
+                seed,
             )
             summary = asyncio.run(call.run())
         summary.similarity = similarity(str(clip), str(out))
@@ -157,6 +174,8 @@ class _Demo:
         reporter: Reporter,
         kills: bool,
         protect: bool,
+        network: Profile | None,
+        seed: int,
     ) -> None:
         self._given = given
         self._transport = transport
@@ -168,7 +187,8 @@ class _Demo:
         self._reporter = reporter
         self._kills = kills
         self._protect = protect
-        self._embedded: dict[str, Relay] = {}
+        self._network = network
+        self._seed = seed
         self._incoming: Call | None = None
         self._answered_at = float("inf")
         self._heard: list[RelayChanged] = []
@@ -179,17 +199,22 @@ class _Demo:
         async with (
             self._relays() as relays,
             SignalingServer(host=HOST) as server,
-            self._phone("alice", server, relays) as alice,
-            self._phone("bob", server, relays[::-1]) as bob,
+            self._phone("alice", server, relays.servers_of_alice) as alice,
+            self._phone("bob", server, relays.servers[::-1]) as bob,
         ):
             relay_addresses = {
-                Address(str(at[0]), int(str(at[1]))).text() for relay in relays for _, at in await resolve(relay)
+                Address(str(at[0]), int(str(at[1]))).text()
+                for relay in (*relays.servers, *relays.servers_of_alice)
+                for _, at in await resolve(relay)
             }
             await alice.contacts.add(bob.card, time.time())
             await bob.contacts.add(alice.card, time.time())
             outgoing, incoming, set_up = await self._set_up(alice, bob)
-            await self._speak(outgoing)
+            await self._speak(outgoing, relays)
             summary = Summary.of(outgoing, incoming, set_up, str(self._out), self._laboratory, self._heard)
+            if self._network is not None:
+                lost_up, lost_down = relays.link.lost("up"), relays.link.lost("down")
+                summary.network = Network(self._network.name, self._seed, lost_up, lost_down)
             await outgoing.hang_up()
         summary.signaling = Address(HOST, server.port).text()
         summary.destinations = {party: witness.destinations(party) for party in PARTIES}
@@ -218,39 +243,18 @@ class _Demo:
                 await phone.close()
 
     @asynccontextmanager
-    async def _relays(self) -> AsyncIterator[list[RelayServer]]:
-        """The given relays, or three embedded ones for as long as the call lasts."""
-        if self._given:
-            yield self._given
-            return
-        password = Secret(secrets.token_urlsafe(16))
-        server_tls, client_tls = development_tls(HOST) if self._transport == "tls" else (None, None)
-        udp, tcp, tls = (0 if name == self._transport else None for name in ("udp", "tcp", "tls"))
+    async def _relays(self) -> AsyncIterator[DemoRelays]:
+        """The given relays, or three embedded ones for as long as the call lasts; Alice's behind her network."""
+        relays = DemoRelays(self._given)
         async with contextlib.AsyncExitStack() as stack:
-            started = [
-                await stack.enter_async_context(
-                    Relay(
-                        host=HOST,
-                        ssl_context=server_tls,
-                        users={"demo": password.reveal()},
-                        laboratory=True,
-                        udp_port=udp,
-                        tcp_port=tcp,
-                        tls_port=tls,
-                    )
-                )
-                for _ in range(3)
-            ]
-            servers = [
-                RelayServer.parse(
-                    relay.uri(self._transport), username="demo", password=password, ssl_context=client_tls
-                )
-                for relay in started
-            ]
-            self._embedded = {server.name: relay for server, relay in zip(servers, started, strict=True)}
-            names = list(self._embedded)
-            self._reporter.step("relays_started", f"Three relays are running: {', '.join(names)}", relays=names)
-            yield servers
+            if not self._given:
+                names = await stack.enter_async_context(relays.embedded(self._transport))
+                self._reporter.step("relays_started", f"Three relays are running: {', '.join(names)}", relays=names)
+            if self._network is not None:
+                await stack.enter_async_context(relays.behind(self._network, self._seed))
+                text = f"Alice is in a network. {self._network.about}"
+                self._reporter.step("network", text, profile=self._network.name, seed=self._seed)
+            yield relays
 
     async def _set_up(self, alice: Phone, bob: Phone) -> tuple[Call, Call, SetUp]:
         """Alice calls, and both are connected. Raises why they are not."""
@@ -289,7 +293,7 @@ class _Demo:
         for event in EVENTS:
             call.on(event, partial(self._happened, party))
 
-    async def _speak(self, alice: Call) -> None:
+    async def _speak(self, alice: Call, relays: DemoRelays) -> None:
         """Let the source play, to its end or for the seconds asked for, then listen a moment longer."""
         session = audio_of(alice).session
         assert session is not None
@@ -304,22 +308,24 @@ class _Demo:
                 self._reporter.progress(spoken, length)
                 if self._kills and length is not None and spoken >= length / 2:
                     self._kills = False
-                    await self._kill(alice)
+                    await self._kill(alice, relays)
                 await asyncio.wait([ended], timeout=0.1)
             if ended.done() and (error := ended.result().error) is not None:
                 raise error
             if session.source_error is not None:
                 raise session.source_error
-            await asyncio.sleep(max(TAIL, self._killed_at + REPORTED - time.monotonic()))
+            round_trip = self._network.round_trip if self._network else 0.0
+            reported_at = self._killed_at + REPORTED + TO_MOVE * round_trip
+            await asyncio.sleep(max(TAIL + round_trip, reported_at - time.monotonic()))
         finally:
             ended.cancel()
 
-    async def _kill(self, alice: Call) -> None:
+    async def _kill(self, alice: Call, relays: DemoRelays) -> None:
         """End the relay that carries the call, as a crash would."""
         used = audio_of(alice).connection.path_stats()[0].relay
         self._reporter.step("relay_killed", f"The relay {used} is killed.", relay=used)
         self._killed_at = time.monotonic()
-        await self._embedded[used].close()
+        await relays.kill(used)
 
     def _happened(self, party: str, event: CallEvent) -> None:
         if isinstance(event, RelaySuspected):

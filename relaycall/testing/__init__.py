@@ -12,7 +12,23 @@ All of it is in this process, on loopback, and gone in the end. pytest is not ne
 """
 
 from relaycall.store.memory import MemoryStore
-from relaycall.testing.lossy import Conditions, LossyProxy, lossy_link
+from relaycall.testing.conditions import Conditions, Fate, Schedule
+from relaycall.testing.link import Link
+from relaycall.testing.lossy import LossyProxy, lossy_link, lossy_network
 from relaycall.testing.pair import embedded_relay, local_pair
+from relaycall.testing.profiles import Profile, profile
 
-__all__ = ["Conditions", "LossyProxy", "MemoryStore", "embedded_relay", "local_pair", "lossy_link"]
+__all__ = [
+    "Conditions",
+    "Fate",
+    "Link",
+    "LossyProxy",
+    "MemoryStore",
+    "Profile",
+    "Schedule",
+    "embedded_relay",
+    "local_pair",
+    "lossy_link",
+    "lossy_network",
+    "profile",
+]

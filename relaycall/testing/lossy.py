@@ -1,15 +1,19 @@
-"""A network for tests, in user space: a proxy in front of a relay that delays, reorders, loses and swallows packets.
+"""A network for tests, in user space: proxies in front of relays that delay, reorder, queue, lose and swallow packets.
 
     async with lossy_link(relay, seed=7) as (link, through):  # give `through` to a phone, in place of the relay
-        link.set("both", delay=0.05, loss=0.1)
+        link.set("both", delay=0.05, loss=0.1, rate=500_000)
         link.set("up", black_hole=True)  # what the client sends; "down" is what the relay sends
 
-Everything can be changed while it runs. What becomes of the n-th packet of a direction depends on the seed, on n and on
-the conditions at that moment, and on nothing else. Each client gets a socket of its own towards the relay, so that the
-relay tells them apart. ICMP does not pass: to the client a dead relay behind it is a black hole.
+    async with lossy_network(relays, profile("3g"), seed=7) as (network, through):  # all relays over one bad link
 
-Over TCP nothing is lost. The data is delayed, by a retransmission where a packet would be lost; in a black hole it
-waits. The handshake of a connection is the kernel's and takes no time here.
+Everything can be changed while it runs. The luck of the n-th packet of a direction depends on the seed and on n;
+what becomes of it, on the conditions at that moment as well. Each client gets a socket of its own towards the relay,
+so that the relay tells them apart. ICMP does not pass: to the client a dead relay behind it is a black hole. A rate is
+that of IPv4 packets: 28 bytes more than the payload over UDP, 40 more for each segment over TCP.
+
+Over TCP nothing is lost. The data is delayed, by a retransmission where a packet would be lost; in a black hole, and
+while the queue is full, it waits, and then so does the sender. The handshake of a connection is the kernel's and takes
+no time here.
 """
 
 from __future__ import annotations
@@ -18,82 +22,28 @@ import asyncio
 import contextlib
 import heapq
 import ipaddress
-import random
 import socket
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, fields, replace
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 from relaycall.errors import ConfigError
 from relaycall.relays.server import RelayServer
+from relaycall.testing.link import Direction, Link
+from relaycall.testing.profiles import Profile
 
 HOST = "127.0.0.1"
+UDP_HEADERS, TCP_HEADERS = 28, 40  # bytes, with IPv4
+SEGMENT = 1448  # bytes of TCP: what fits a packet of Ethernet
 RETRANSMISSION = 0.2  # seconds; the least Linux waits
 MAX_DATAGRAM = 2048
 KERNEL_BUFFER = 1 << 20  # bytes, so that nothing is lost that was not meant to be
 MAX_LATENESS = 1_000_000  # packets accounted for
+BLACK_HOLE_STEP = 0.01  # seconds after which a stream looks whether its black hole has ended
 
-Direction = Literal["up", "down", "both"]
 Send = Callable[[bytes], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """How one direction is at a moment.
-
-    Attributes:
-        delay: seconds for each packet.
-        jitter: up to so many seconds more, evenly spread; packets overtake each other.
-        loss: probability that a packet is lost, independently.
-        burst_enter, burst_leave: probabilities, with each packet, that a bad time begins or ends (Gilbert–Elliott).
-        burst_loss: probability that a packet is lost in a bad time.
-        black_hole: everything is lost.
-
-    Raises:
-        ConfigError: a time is not a number of at least 0, or a probability not one of 0 to 1.
-    """
-
-    delay: float = 0.0
-    jitter: float = 0.0
-    loss: float = 0.0
-    burst_enter: float = 0.0
-    burst_leave: float = 1.0
-    burst_loss: float = 1.0
-    black_hole: bool = False
-
-    def __post_init__(self) -> None:
-        delay, jitter, *probabilities = astuple(self)
-        if not (0 <= delay < float("inf") and 0 <= jitter < float("inf")):
-            raise ConfigError("A delay and a jitter are 0 seconds or more.")
-        if not all(0 <= each <= 1 for each in probabilities):
-            raise ConfigError("The probabilities of a network's conditions are from 0 to 1.")
-
-
-_CONDITIONS = {field.name for field in fields(Conditions)}
-
-
-class Fate:
-    """What becomes of the packets of one direction, one after the other.
-
-    Attributes:
-        conditions: set at any time.
-    """
-
-    def __init__(self, seed: int | str) -> None:
-        self.conditions = Conditions()
-        self._random = random.Random(seed)
-        self._bad = False
-
-    def next(self) -> float | None:
-        """Seconds until the next packet arrives; None: it does not."""
-        now, draw = self.conditions, self._random.random
-        turn, lost, jitter = draw(), draw(), draw()  # always three, so that the conditions do not shift the sequence
-        self._bad = turn >= now.burst_leave if self._bad else turn < now.burst_enter
-        if now.black_hole or lost < (now.burst_loss if self._bad else now.loss):
-            return None
-        return now.delay + jitter * now.jitter
 
 
 class LossyProxy:
@@ -102,20 +52,17 @@ class LossyProxy:
     Args:
         host, port: of the relay.
         seed: of everything random.
+        link: how the network is; by default one of its own. Proxies that share one share its queue as well.
 
     Attributes:
+        link: how the network is.
         on_packet: called with each UDP packet a client sends, whatever becomes of it.
-        counts: packets by (direction, "passed" or "lost").
     """
 
-    def __init__(self, host: str, port: int, *, seed: int = 0) -> None:
+    def __init__(self, host: str, port: int, *, seed: int = 0, link: Link | None = None) -> None:
+        self.link = link or Link(seed)
         self.on_packet: Callable[[bytes], object] | None = None
-        self.counts: Counter[tuple[str, str]] = Counter()
         self._relay = (host, port)
-        self._fates = {direction: Fate(f"{seed} {direction}") for direction in ("up", "down")}
-        self._open = {direction: asyncio.Event() for direction in self._fates}
-        for event in self._open.values():
-            event.set()
         self._queue: list[tuple[float, int, Send, bytes]] = []
         self._queued = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -125,6 +72,12 @@ class LossyProxy:
         self._clients: dict[Any, Send] = {}
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def counts(self) -> Counter[tuple[str, str]]:
+        """UDP packets by (direction, "passed" or "lost"), of all that shares the link."""
+        return self.link.counts
 
     async def open(self) -> tuple[int, int]:
         """Listen on loopback. Returns the UDP and the TCP port."""
@@ -140,20 +93,7 @@ class LossyProxy:
         Raises:
             ConfigError: there is no such direction or condition, or its value cannot be. Then nothing is changed.
         """
-        which = [*self._fates] if direction == "both" else [direction]
-        if not self._fates.keys() >= {*which} or not conditions.keys() <= _CONDITIONS:
-            raise ConfigError(
-                "A lossy link does not know this direction or condition.",
-                f"The directions are up, down and both; the conditions {', '.join(sorted(_CONDITIONS))}.",
-            )
-        changed = {each: replace(self._fates[each].conditions, **conditions) for each in which}
-        for each in which:
-            fate = self._fates[each]
-            fate.conditions = changed[each]
-            if fate.conditions.black_hole:
-                self._open[each].clear()
-            else:
-                self._open[each].set()
+        self.link.set(direction, **conditions)
 
     def lateness(self) -> list[float]:
         """How late each delayed packet left, in milliseconds, since this was last asked: this program's own fault."""
@@ -169,13 +109,13 @@ class LossyProxy:
         for sock in self._sockets:
             asyncio.get_running_loop().remove_reader(sock)
             sock.close()
-        for event in self._open.values():
-            event.set()
         if self._server is not None:
             self._server.close()
         for writer in self._streams:
             writer.transport.abort()
-        await asyncio.sleep(0)  # their tasks see it
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.sleep(0)  # they see it
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -248,12 +188,12 @@ class LossyProxy:
         return to_relay
 
     def _pass(self, direction: str, send: Send, data: bytes) -> None:
-        delay = self._fates[direction].next()
-        self.counts[direction, "lost" if delay is None else "passed"] += 1
-        if delay is None:
+        now = asyncio.get_running_loop().time()
+        due = self.link.arrival(direction, now, len(data) + UDP_HEADERS)
+        if due is None:
             return
-        if delay:
-            self._at(asyncio.get_running_loop().time() + delay, send, data)
+        if due > now or (self._queue and self._queue[0][0] <= now):  # what is overdue goes first
+            self._at(due, send, data)
         else:
             send(data)
 
@@ -267,27 +207,44 @@ class LossyProxy:
             writer.transport.abort()
             return
         self._streams.add(relay_writer)
-        await asyncio.gather(self._stream("up", reader, relay_writer), self._stream("down", relay_reader, writer))
+        both = [
+            asyncio.create_task(self._stream("up", reader, relay_writer)),
+            asyncio.create_task(self._stream("down", relay_reader, writer)),
+        ]
+        self._tasks.update(both)
+        await asyncio.wait(both)
+        self._tasks.difference_update(both)
 
     async def _stream(self, direction: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        loop, fate, latest = asyncio.get_running_loop(), self._fates[direction], 0.0
+        loop, latest = asyncio.get_running_loop(), 0.0
         data = b"?"
         while data:
             try:
-                data = await reader.read(65536)
+                await writer.drain()
+                data = await reader.read(SEGMENT)
             except OSError:
                 data = b""
-            await self._open[direction].wait()
-            delay = fate.next()
-            conditions = fate.conditions
-            if delay is None:
-                delay = conditions.delay + RETRANSMISSION
-            latest = max(latest, loop.time() + delay)
+            latest = max(latest, await self._segment_arrives(direction, len(data)))
             send: Send = writer.write if data else lambda _: writer.close()
             if latest > loop.time():
                 self._at(latest, send, data)
             else:
                 send(data)
+
+    async def _segment_arrives(self, direction: str, size: int) -> float:
+        """Wait until the link takes the segment. When it arrives then, by the time of the loop."""
+        loop, fate = asyncio.get_running_loop(), self.link.fates[direction]
+        while True:
+            now = loop.time()
+            conditions, waiting = fate.at(now), fate.waiting(now)
+            if conditions.black_hole:
+                await asyncio.sleep(BLACK_HOLE_STEP)
+            elif conditions.rate is not None and waiting > conditions.queue:
+                await asyncio.sleep(waiting - conditions.queue)
+            else:
+                break
+        due = fate.next(now, size + TCP_HEADERS)
+        return now + fate.waiting(now) + conditions.delay + RETRANSMISSION if due is None else due
 
 
 @asynccontextmanager
@@ -301,11 +258,41 @@ async def lossy_link(relay: RelayServer, *, seed: int = 0) -> AsyncIterator[tupl
     Raises:
         ConfigError: the relay is not named by an IPv4 address.
     """
+    async with _proxied(relay, Link(seed)) as (proxy, through):
+        yield proxy, through
+
+
+@asynccontextmanager
+async def lossy_network(
+    relays: Sequence[RelayServer], profile: Profile | None = None, *, seed: int = 0
+) -> AsyncIterator[tuple[Link, list[RelayServer]]]:
+    """The network of one person, within `async with`: the link, and the relays as they are reached over it.
+
+    All relays are behind the same link, with one queue for each direction.
+
+    Args:
+        relays: each at an IPv4 address, over any transport.
+        profile: how the network is and becomes, from now on; by default nothing is bad until it is set.
+        seed: of everything random.
+
+    Raises:
+        ConfigError: a relay is not named by an IPv4 address.
+    """
+    link = Link(seed)
+    async with AsyncExitStack() as stack:
+        through = [(await stack.enter_async_context(_proxied(relay, link)))[1] for relay in relays]
+        if profile is not None:
+            link.imitate(profile)
+        yield link, through
+
+
+@asynccontextmanager
+async def _proxied(relay: RelayServer, link: Link) -> AsyncIterator[tuple[LossyProxy, RelayServer]]:
     try:
         ipaddress.IPv4Address(relay.host)
     except ValueError:
         raise ConfigError("A lossy link leads to an IPv4 address.", "Name the relay by one.") from None
-    proxy = LossyProxy(relay.host, relay.port, seed=seed)
+    proxy = LossyProxy(relay.host, relay.port, link=link)
     try:
         udp_port, tcp_port = await proxy.open()
         port = udp_port if relay.transport == "udp" else tcp_port

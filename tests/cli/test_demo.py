@@ -17,6 +17,7 @@ import pytest
 
 from relaycall.cli import witness
 from relaycall.server.turn import Relay
+from relaycall.testing.profiles import PROFILES, profile
 from tests.cli.conftest import Command
 
 COMMAND = [sys.executable, "-W", "error", "-m", "relaycall"]
@@ -89,6 +90,33 @@ def test_with_no_kill_nothing_changes(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", PROFILES)
+def test_in_a_network_the_call_holds_and_survives_its_relay(network: str, command: Command, tmp_path: Path) -> None:
+    done = command("demo", "--json", "--seconds", "6", "--network", network, "--out", tmp_path / "heard.wav")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *steps, summary = objects(done.stdout)
+    [told] = [step for step in steps if step["event"] == "network"]
+    assert (told["profile"], told["seed"]) == (network, 1)
+    assert [step["event"] for step in steps].count("relay_killed") == 1
+    assert summary["relay_changes"] >= 1
+    assert summary["network"]["profile"] == network
+    assert bool(summary["network"]["lost_up"]) == (profile(network).up.loss > 0 or network == "congested")
+    assert summary["alice"]["path_rtt_ms"] >= profile(network).round_trip * 1000
+    assert not set(summary["destinations"]["alice"]) & set(summary["destinations"]["bob"]) - {summary["signaling"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_a_network_over_streams(transport: str, command: Command, tmp_path: Path) -> None:
+    arguments = ["--network", "tor", "--transport", transport, "--no-kill", "--seconds", "4", "--seed", "3"]
+    done = command("demo", "--json", *arguments, "--out", tmp_path / "heard.wav")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *_, summary = objects(done.stdout)
+    assert summary["network"] == {"profile": "tor", "seed": 3, "lost_up": 0.0, "lost_down": 0.0}
+    assert summary["alice"]["path_rtt_ms"] >= 300
+
+
+@pytest.mark.slow
 def test_table_for_people(command: Command, tmp_path: Path) -> None:
     done = command("demo", "--seconds", "1", "--out", tmp_path / "heard.ogg", env={**os.environ, "COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
@@ -114,6 +142,13 @@ def test_table_for_people(command: Command, tmp_path: Path) -> None:
         (["--out", "heard.mp3"], 6, ".ogg"),
         (["--seconds", "-1"], 2, "--seconds"),
         (["--transport", "pigeon"], 2, "pigeon"),
+        (["--network", "5g"], 2, "lossy-wifi"),
+        (["--seed", "x"], 2, "--seed"),
+        (
+            ["--network", "3g", "--relay", "turn:127.0.0.1:9", "--user", "u", "--credential-file", "password"],
+            2,
+            "embedded",
+        ),
         (["--relay", "turn:127.0.0.1:9"], 2, "--credential-file"),
         (["--relay", "http://x", "--user", "u", "--credential-file", "password"], 2, "turn:"),
         (["--relay", "turn:127.0.0.1:9", "--user", "u", "--credential-file", "absent"], 2, "absent"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from relaycall.cli.demo_report import Party, SetUp, Summary
+from relaycall.cli.demo_report import Network, Party, SetUp, Summary, TableReporter
 from relaycall.errors import MediaError
 
 RELAY, SIGNALING = "127.0.0.1:3478", "127.0.0.1:8443"
@@ -17,6 +17,8 @@ PARTY = Party(
     candidate_types=["relay"],
     frames_sent=100,
     frames_received=100,
+    frames_heard=98,
+    frames_concealed=2,
     packet_sizes=[108],
     spoken_words="one-two-three-four",
     dropped={},
@@ -76,3 +78,51 @@ def test_a_recording_that_failed() -> None:
 
 def test_the_worst_comes_first() -> None:
     assert judged(summary(frames_received=0, packet_sizes=[1, 2]), MediaError("The disk is full.")) == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("lost_up", "received", "code"),
+    [(0.2, 77, 0), (0.2, 75, 3), (0.0, 94, 3), (1.0, 0, 3)],
+    ids=["what it did not lose", "more than it lost", "nothing was lost there", "nothing can be said"],
+)
+def test_what_the_network_lost_is_not_held_against_the_call(lost_up: float, received: int, code: int) -> None:
+    """Alice's hundred frames go up, Bob's come down."""
+    found = summary(frames_received=received)
+    found.network = Network("3g", 1, lost_up, 0.0)
+    assert judged(found)[0] == code
+
+
+def test_what_is_lost_in_one_direction_excuses_nothing_in_the_other() -> None:
+    found = summary(frames_received=77)
+    found.network = Network("3g", 1, 0.0, 0.2)
+    assert judged(found)[0] == 3
+
+
+@pytest.mark.parametrize(("round_trip_ms", "code"), [(600.0, 0), (20.0, 3)])
+def test_what_is_on_its_way_is_not_missing(round_trip_ms: float, code: int) -> None:
+    """Ten of a hundred frames have not arrived yet: half a round trip of a satellite has fifteen."""
+    found = summary(frames_received=90)
+    found.alice = replace(PARTY, path_rtt_ms=round_trip_ms)
+    assert judged(found)[0] == code
+
+
+def test_a_network_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = summary(frames_concealed=7)
+    found.network = Network("3g", 5, 0.25, 0.5)
+    found.similarity = 0.5
+    judged(found)
+    said = found.as_json()
+    assert said["network"] == {"profile": "3g", "seed": 5, "lost_up": 0.25, "lost_down": 0.5}
+    assert said["concealed"] == 7
+    TableReporter().summary(found)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "network 3g, seed 5. It lost 25.0% of what she sent and 50.0% of what came." in text
+    assert "held back" in text
+
+
+def test_without_a_network_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = summary()
+    found.similarity = 0.5
+    assert found.as_json()["network"] is None
+    TableReporter().summary(found)
+    assert "network" not in capsys.readouterr().out.replace("Neither", "")

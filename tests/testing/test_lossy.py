@@ -5,71 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
-from relaycall.testing.lossy import HOST, Conditions, Fate, LossyProxy
+from relaycall.testing.conditions import Schedule
+from relaycall.testing.link import Link
+from relaycall.testing.lossy import HOST, LossyProxy
 from tests.leaks import nothing_left_behind  # noqa: F401
 from tests.waiting import eventually
-
-COUNT = 2000
-
-
-def fates(conditions: Conditions, seed: int = 1, count: int = COUNT) -> list[float | None]:
-    fate = Fate(seed)
-    fate.conditions = conditions
-    return [fate.next() for _ in range(count)]
-
-
-def runs_of_lost(fated: list[float | None]) -> list[int]:
-    """The lengths of the stretches in which everything was lost."""
-    runs, length = [], 0
-    for fate in [*fated, 0.0]:
-        if fate is None:
-            length += 1
-        elif length:
-            runs.append(length)
-            length = 0
-    return runs
-
-
-def test_the_same_seed_gives_the_same_fates() -> None:
-    conditions = Conditions(delay=0.01, jitter=0.02, loss=0.2, burst_enter=0.01, burst_leave=0.2)
-    assert fates(conditions) == fates(conditions)
-    assert fates(conditions) != fates(conditions, seed=2)
-
-
-def test_a_change_does_not_shift_what_comes_later() -> None:
-    fate = Fate(1)
-    for conditions in (Conditions(black_hole=True), Conditions(jitter=1.0, loss=0.5)) * (COUNT // 2):
-        fate.conditions = conditions
-        fate.next()
-    fate.conditions = Conditions(loss=0.3)
-    assert [fate.next() for _ in range(COUNT)] == fates(Conditions(loss=0.3), count=2 * COUNT)[COUNT:]
-
-
-def test_loss_is_as_frequent_as_asked_and_independent() -> None:
-    fated = fates(Conditions(loss=0.3))
-    assert 0.25 < fated.count(None) / COUNT < 0.35
-    runs = runs_of_lost(fated)
-    assert sum(runs) / len(runs) < 1.7  # 1 / (1 - 0.3) is 1.43
-
-
-def test_bursts_are_long() -> None:
-    runs = runs_of_lost(fates(Conditions(burst_enter=0.02, burst_leave=0.2)))
-    assert 3 < sum(runs) / len(runs) < 7  # 1 / 0.2
-
-
-def test_jitter_is_on_top_of_the_delay() -> None:
-    fated = [fate for fate in fates(Conditions(delay=0.1, jitter=0.05)) if fate is not None]
-    assert len(fated) == COUNT
-    assert 0.1 <= min(fated) < 0.11
-    assert 0.14 < max(fated) <= 0.15
-
-
-# --- over sockets -----------------------------------------------------------------------------------------------------
 
 
 class Echo:
@@ -105,14 +51,14 @@ class Echo:
 
 
 @asynccontextmanager
-async def echo(seed: int = 1) -> AsyncIterator[Echo]:
+async def echo(seed: int = 1, link: Link | None = None) -> AsyncIterator[Echo]:
     loop = asyncio.get_running_loop()
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
         relay.bind((HOST, 0))
-        proxy = LossyProxy(HOST, relay.getsockname()[1], seed=seed)
+        proxy = LossyProxy(HOST, relay.getsockname()[1], seed=seed, link=link)
         port, _ = await proxy.open()
         client.connect((HOST, port))
         for sock in (relay, client):
@@ -150,13 +96,66 @@ async def test_delay_both_ways() -> None:
         assert network.proxy.lateness() == []
 
 
-async def test_jitter_reorders_and_loses_nothing() -> None:
+@pytest.mark.parametrize("reorder", [0, 1])
+async def test_jitter_reorders_when_told_to_and_loses_nothing(reorder: int) -> None:
     async with echo() as network:
-        network.proxy.set("up", jitter=0.05)
+        network.proxy.set("up", jitter=0.05, reorder=reorder, reorder_delay=0)
         network.send(*numbered(50))
         await eventually(lambda: len(network.back) == 50)
-        assert network.packets() != numbered(50)
+        assert (network.packets() == numbered(50)) == (not reorder)
         assert sorted(network.packets()) == sorted(numbered(50))
+
+
+async def test_a_rate_spreads_packets_and_a_full_queue_loses_the_last() -> None:
+    """100 packets of 128 bytes on the link, 10 ms each, and a queue for 20 of them."""
+    async with echo() as network:
+        network.proxy.set("up", rate=128 * 8 / 0.01, queue=0.2)
+        start = asyncio.get_running_loop().time()
+        network.send(*(b"%-100d" % number for number in range(100)))
+        counts = network.proxy.counts
+        await eventually(lambda: counts["up", "lost"] + counts["up", "passed"] == 100)
+        passed = counts["up", "passed"]
+        assert 21 <= passed < 50, "a few more, if they were sent slowly"
+        assert network.proxy.link.fates["up"].overflowed == counts["up", "lost"]
+        await eventually(lambda: len(network.back) == passed)
+        assert [int(data) for data in network.packets()][:21] == [*range(21)]
+        assert network.back[20][0] - start >= 0.21
+
+
+async def test_proxies_share_the_queue_of_their_link() -> None:
+    link = Link()
+    async with echo(link=link) as one, echo(link=link) as other:
+        link.set("up", rate=128 * 8 / 0.1, queue=0.15)
+        one.send(b"x" * 100, b"x" * 100)  # they take 200 ms
+        await eventually(lambda: link.counts["up", "passed"] == 2)
+        other.send(b"y")
+        await eventually(lambda: link.counts["up", "lost"] == 1)
+        await eventually(lambda: len(one.back) == 2)
+        other.send(b"z")
+        await eventually(lambda: other.packets() == [b"z"])
+
+
+async def test_a_schedule_runs_in_real_time() -> None:
+    async with echo() as network:
+        network.proxy.link.run("up", Schedule([(0.0, {"black_hole": True}), (0.1, {"black_hole": False})]))
+        start = asyncio.get_running_loop().time()
+        while not network.back:
+            network.send(b"x")
+            await asyncio.sleep(0.01)
+        assert network.back[0][0] - start >= 0.1
+
+
+async def test_what_is_overdue_goes_first() -> None:
+    """The loop was busy when a packet fell due, and then finds the next one, that nothing delays."""
+    async with echo() as network:
+        network.proxy.set("up", delay=0.02)
+        network.send(b"first")
+        await eventually(lambda: network.proxy.counts["up", "passed"] == 1)
+        network.proxy.set("up", delay=0)
+        network.send(b"second")
+        time.sleep(0.05)  # noqa: ASYNC251 - that is the point
+        await eventually(lambda: len(network.back) == 2)
+        assert network.packets() == [b"first", b"second"]
 
 
 async def test_a_black_hole_has_a_direction_and_an_end() -> None:
@@ -227,6 +226,74 @@ async def test_tcp_is_delayed_and_keeps_its_order(lost: bool) -> None:
     writer.close()
     await proxy.close()
     server.close()
+
+
+@asynccontextmanager
+async def swallowing() -> AsyncIterator[tuple[LossyProxy, asyncio.StreamWriter, bytearray]]:
+    """A proxy before a server that reads, a client of it, and what the server has read."""
+    received = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                received.extend(data)
+        writer.close()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    proxy = LossyProxy(HOST, server.sockets[0].getsockname()[1])
+    _, port = await proxy.open()
+    _, writer = await asyncio.open_connection(HOST, port)
+    try:
+        yield proxy, writer, received
+    finally:
+        writer.transport.abort()
+        await proxy.close()
+        server.close()
+
+
+async def test_tcp_keeps_to_a_rate_and_holds_its_sender_up() -> None:
+    """2 Mbit/s: 100 kB take 0.4 s, and of many megabytes the sender gets rid of what buffers hold."""
+    async with swallowing() as (proxy, writer, received):
+        proxy.set("up", rate=2_000_000, queue=0.05)
+        start = asyncio.get_running_loop().time()
+        writer.write(bytes(100_000))
+        await eventually(lambda: len(received) == 100_000)
+        assert asyncio.get_running_loop().time() - start >= 0.35
+        assert proxy.link.fates["up"].overflowed == 0
+        writer.write(bytes(50_000_000))
+        await asyncio.sleep(0.3)
+        assert writer.transport.get_write_buffer_size() > 10_000_000
+        assert len(received) < 400_000
+
+
+async def test_a_server_that_does_not_read_holds_up_the_sender() -> None:
+    idle = asyncio.Event()
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await idle.wait()
+        writer.close()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    proxy = LossyProxy(HOST, server.sockets[0].getsockname()[1])
+    _, port = await proxy.open()
+    _, writer = await asyncio.open_connection(HOST, port)
+    writer.write(bytes(50_000_000))
+    before = None
+    while before != (before := writer.transport.get_write_buffer_size()):  # noqa: ASYNC110 - a buffer has no event
+        await asyncio.sleep(0.2)
+    assert before > 10_000_000
+    idle.set()
+    writer.transport.abort()
+    await proxy.close()
+    server.close()
+
+
+async def test_a_stream_in_a_black_hole_ends_with_its_proxy() -> None:
+    async with swallowing() as (proxy, writer, received):
+        proxy.set("up", black_hole=True)
+        writer.write(b"held")
+        await asyncio.sleep(0.05)
+        assert not received
 
 
 async def test_tcp_to_a_dead_relay_ends() -> None:
