@@ -27,7 +27,7 @@ from relaycall.call.state import CallMachine, CallState, Do, EndReason, Input
 from relaycall.errors import CallClosed, ConfigError, HandshakeRefused, RelaycallError
 from relaycall.ice.events import PeerHeard, PeerUnheard
 from relaycall.identity.handshake import CalleeHandshake
-from relaycall.media.video_sources import Video, video_source_of
+from relaycall.media.video.sources import Video, video_source_of
 from relaycall.quality.sample import Sample
 
 logger = logging.getLogger(__name__)

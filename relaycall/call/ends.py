@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from relaycall.errors import ConfigError
 from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.media.tracks import Audio, source_of
-from relaycall.media.video_sinks import VideoSink
-from relaycall.media.video_sources import Video, VideoSource, video_source_of
+from relaycall.media.video.sinks import VideoSink
+from relaycall.media.video.sources import Video, VideoSource, video_source_of
 from relaycall.quality.ladder import LOW_DATA_RATE
 from relaycall.quality.monitor import LOSS_LIMIT, RTT_LIMIT_MS
 

@@ -39,8 +39,8 @@ from relaycall.ice.events import PathSelected, RelaySuspected
 from relaycall.ice.failover import SETTLE
 from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.media.session import AudioSession
-from relaycall.media.video_sinks import VideoSink
-from relaycall.media.video_sources import VideoSource
+from relaycall.media.video.sinks import VideoSink
+from relaycall.media.video.sources import VideoSource
 from relaycall.relays.pool import RelayPool
 from relaycall.relays.server import RelayServer
 

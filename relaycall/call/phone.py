@@ -44,8 +44,8 @@ from relaycall.identity.own import OwnKeys, change_own, create_own, load_own
 from relaycall.identity.sealer import EnvelopeSealer
 from relaycall.media.audio import AudioSink
 from relaycall.media.tracks import Audio
-from relaycall.media.video_sinks import VideoSink
-from relaycall.media.video_sources import Video
+from relaycall.media.video.sinks import VideoSink
+from relaycall.media.video.sources import Video
 from relaycall.quality.monitor import LOSS_LIMIT, RTT_LIMIT_MS
 from relaycall.relays.credentials import CredentialsSource
 from relaycall.relays.pool import PoolEvent

@@ -9,11 +9,11 @@ from dataclasses import replace
 from relaycall.call.steering import Steering
 from relaycall.errors import MediaError
 from relaycall.media.transport import RtpTransport
-from relaycall.media.video_format import VideoCodec
-from relaycall.media.video_receiver import VideoReceiver
-from relaycall.media.video_sender import VideoSender
-from relaycall.media.video_sinks import VideoSink
-from relaycall.media.video_sources import VideoSource
+from relaycall.media.video.format import VideoCodec
+from relaycall.media.video.receiver import VideoReceiver
+from relaycall.media.video.sender import VideoSender
+from relaycall.media.video.sinks import VideoSink
+from relaycall.media.video.sources import VideoSource
 from relaycall.quality.sample import Reading
 
 TAKES = (VideoCodec.VP8, VideoCodec.H264)

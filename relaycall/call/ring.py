@@ -8,8 +8,8 @@ from relaycall.call.events import Ended
 from relaycall.call.state import CallState
 from relaycall.media.audio import AudioSink
 from relaycall.media.tracks import Audio
-from relaycall.media.video_sinks import VideoSink
-from relaycall.media.video_sources import Video
+from relaycall.media.video.sinks import VideoSink
+from relaycall.media.video.sources import Video
 
 
 class Ring:

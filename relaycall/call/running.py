@@ -13,7 +13,7 @@ from relaycall.errors import MediaError, VideoNotTaken
 from relaycall.ice.connection import Connection
 from relaycall.ice.events import PathLost, PathSelected, PeerHeard, PeerUnheard
 from relaycall.media.session import AudioSession
-from relaycall.media.video_sources import VideoSource
+from relaycall.media.video.sources import VideoSource
 from relaycall.quality.adaptation import VideoAdapted
 from relaycall.quality.ladder import Limits
 from relaycall.quality.voice import Reason

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from relaycall.media.session import AudioSession
-from relaycall.media.video_fates import Fate
-from relaycall.media.video_sender import VideoSender
+from relaycall.media.video.fates import Fate
+from relaycall.media.video.sender import VideoSender
 from relaycall.quality.adaptation import Adaptation, AudioAdapted, VideoAdapted
 from relaycall.quality.ladder import Limits
 from relaycall.quality.sample import PeerReport

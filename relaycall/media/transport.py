@@ -31,7 +31,7 @@ from relaycall.media.control_stream import CONTROL_PAYLOAD_TYPE, ControlStream
 from relaycall.media.counters import TransportCounters
 from relaycall.media.rtcp import GOODBYE, RECEIVER_REPORT, RTCP_KINDS, SENDER_REPORT, SOURCE_DESCRIPTION, split_compound
 from relaycall.media.srtp import BARE_HEADER, MAX_PACKET, RTP_HEADER_SIZE, IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys
-from relaycall.media.video_stream import VIDEO_PAYLOAD_TYPES, VideoStream
+from relaycall.media.video.stream import VIDEO_PAYLOAD_TYPES, VideoStream
 
 MAX_SIZES = 64  # distinct packet sizes remembered
 # A peer may not keep us busier than this in 5 s with packets that are its own. Of audio, control and reports it is 4

@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from relaycall.media.video_format import Encoding
+from relaycall.media.video.format import Encoding
 from relaycall.quality.estimator import BUSY, Fate, Load, RateEstimator
 from relaycall.quality.ladder import (
     LADDER,

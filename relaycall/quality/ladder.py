@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from relaycall.media.video_format import MAX_HEIGHT, Encoding
+from relaycall.media.video.format import MAX_HEIGHT, Encoding
 
 # Bytes of a packet besides what is encoded, IPv4 counted: RTP 12 and tag 16; TURN channel 4, UDP 8 and IP 20.
 SRTP_HEADERS, LOWER_HEADERS = 28, 32

@@ -12,8 +12,8 @@ it is POOR from the moment that half of the packets come again, and rises from t
     worth less for 2 s              ─▶ the best of what it was worth
     worth more for 5 s              ─▶ the worst of what it was worth
 
-The bounds are those of G.109: down to R = 70, some users are dissatisfied; down to 50, many; what is below is not
-recommended. In scores that is 3.6 and 2.6.
+The bounds are those of G.109: down to R = 70, some users are dissatisfied at most; down to 50, many or nearly all; what
+is below is not recommended. In scores that is 3.6 and 2.6.
 """
 
 from __future__ import annotations

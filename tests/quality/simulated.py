@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import ceil
 from typing import Any
 
-from relaycall.media.video_format import Encoding
+from relaycall.media.video.format import Encoding
 from relaycall.quality.adaptation import Adaptation, VideoAdapted
 from relaycall.quality.ladder import Limits
 from relaycall.quality.sample import PeerReport

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaycall.media.video_format import Encoding
+from relaycall.media.video.format import Encoding
 from relaycall.quality.adaptation import INTERVAL, Adaptation, AudioAdapted, Video, VideoAdapted
 from relaycall.quality.ladder import LADDER, OFF, Limits
 from relaycall.quality.sample import PeerReport

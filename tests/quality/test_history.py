@@ -49,6 +49,8 @@ def test_it_is_never_above_the_bound() -> None:
     for at in range(4 * HOUR):
         log.add(Sample(at=float(at)))
         assert len(log.samples) <= MAX_SAMPLES
+        if MAX_SAMPLES <= at < MAX_SAMPLES + 600 and at % 50 == 0:  # while they are being merged
+            assert times(log) == sorted(set(times(log)))
 
 
 def test_all_samples_stand_for_the_same_time() -> None:

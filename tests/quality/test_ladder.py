@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from relaycall.media.video_pacer import MAX_PIECE
+from relaycall.media.video.pacer import MAX_PIECE
 from relaycall.quality.ladder import (
     AUDIO_BITRATES,
     LADDER,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relaycall.call.control_format import STATE
 from relaycall.errors import MalformedMessage
 from relaycall.media.control_stream import CONTROL_PAYLOAD_SIZE
-from relaycall.media.video_feedback import ARRIVALS, WANTS
+from relaycall.media.video.feedback import ARRIVALS, WANTS
 from relaycall.quality.report_format import MAX_NUMBER, REPORT, REPORT_SIZE, decode_report, encode_report
 from relaycall.quality.sample import PeerReport
 

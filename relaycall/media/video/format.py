@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from relaycall.errors import ConfigError
-from relaycall.media.video_stream import H264_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE
+from relaycall.media.video.stream import H264_PAYLOAD_TYPE, VP8_PAYLOAD_TYPE
 
 MAX_WIDTH, MAX_HEIGHT = 1920, 1920  # pixels, of what is sent and of what is taken
 MAX_PIXELS = 1920 * 1088

@@ -18,7 +18,7 @@ from av import VideoFrame
 from relaycall.errors import MediaError
 from relaycall.media.blocking import Blocking
 from relaycall.media.files import MAX_BAD_PACKETS
-from relaycall.media.video_encoder import MAX_SOURCE_SIDE
+from relaycall.media.video.encoder import MAX_SOURCE_SIDE
 
 DECODE_SECONDS = 10.0  # for one frame: longer is a disk that is gone
 MAX_STEP = 10.0  # seconds between the times of two frames; more is an error in the file

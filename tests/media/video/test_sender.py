@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from relaycall.errors import CallClosed, MediaError
 from relaycall.media.srtp import RTP_HEADER_SIZE, derive_keys
 from relaycall.media.transport import RtpTransport
-from relaycall.media.video_encoder import Encoded
-from relaycall.media.video_fates import Fate
-from relaycall.media.video_feedback import ARRIVALS, WANTS, Arrivals, Wants, encode_arrivals, encode_wants
-from relaycall.media.video_format import Encoding, VideoCodec
-from relaycall.media.video_sender import BACKLOG_SECONDS, KEYFRAME_SECONDS, VideoSender
-from relaycall.media.video_sources import FramesVideo, TestPattern, VideoSource, pattern_number
+from relaycall.media.video.encoder import Encoded
+from relaycall.media.video.fates import Fate
+from relaycall.media.video.feedback import ARRIVALS, WANTS, Arrivals, Wants, encode_arrivals, encode_wants
+from relaycall.media.video.format import Encoding, VideoCodec
+from relaycall.media.video.sender import BACKLOG_SECONDS, KEYFRAME_SECONDS, VideoSender
+from relaycall.media.video.sources import FramesVideo, TestPattern, VideoSource, pattern_number
 from tests.leaks import no_leaks
 from tests.media.paths import VirtualLoop, memory_pair
-from tests.media.test_video_encoder import plain, scenes
+from tests.media.video.test_encoder import plain, scenes
 from tests.waiting import eventually
 
 USUAL = Encoding(400_000, 15, 360)

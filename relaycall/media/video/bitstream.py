@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass
 
 from relaycall.errors import MalformedMessage
-from relaycall.media.video_format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, VideoCodec
+from relaycall.media.video.format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, VideoCodec
 
 MAX_UNITS = 64  # NAL units of a frame
 MAX_SLICES = 16  # of a frame: a slice of 14 bytes may cost as much as a whole picture

@@ -12,8 +12,8 @@ import av
 from av import VideoFrame
 
 from relaycall.media.srtp import RTP_HEADER_SIZE
-from relaycall.media.video_format import VideoCodec
-from relaycall.media.video_pieces import FIRST, KEYFRAME
+from relaycall.media.video.format import VideoCodec
+from relaycall.media.video.pieces import FIRST, KEYFRAME
 
 VP8, H264 = VideoCodec.VP8, VideoCodec.H264
 STEP = 3000  # of the timestamp from frame to frame: 30 a second

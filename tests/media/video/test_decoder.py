@@ -14,13 +14,13 @@ from av import VideoFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaycall.media import video_decoder
-from relaycall.media.video_bitstream import FrameRefusal
-from relaycall.media.video_decoder import IN_HAND, Decoded, FrameDecoder, Timeline, VideoDecoder
-from relaycall.media.video_format import VideoCodec
-from relaycall.media.video_frames import EncodedFrame
+from relaycall.media.video import decoder as video_decoder
+from relaycall.media.video.bitstream import FrameRefusal
+from relaycall.media.video.decoder import IN_HAND, Decoded, FrameDecoder, Timeline, VideoDecoder
+from relaycall.media.video.format import VideoCodec
+from relaycall.media.video.frames import EncodedFrame
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
-from tests.media.coded import H264, STEP, VP8, encode, shade, some_frames, vp8_header
+from tests.media.video.coded import H264, STEP, VP8, encode, shade, some_frames, vp8_header
 from tests.waiting import eventually
 
 BAD = Decoded(refusal=FrameRefusal.KIND)

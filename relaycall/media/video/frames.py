@@ -26,9 +26,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from relaycall.media.video_feedback import MAX_WANTS, Wants, unwrapped
-from relaycall.media.video_format import VideoCodec
-from relaycall.media.video_pieces import Piece, parse_piece
+from relaycall.media.video.feedback import MAX_WANTS, Wants, unwrapped
+from relaycall.media.video.format import VideoCodec
+from relaycall.media.video.pieces import Piece, parse_piece
 
 MAX_FRAME = 1 << 20  # bytes of an encoded frame
 MAX_PIECES = 1024  # held at once: 1.5 MB at most
@@ -59,7 +59,7 @@ class EncodedFrame:
     Attributes:
         data: as it came from the encoder.
         timestamp: 32 bits, of a clock of 90 kHz.
-        keyframe: what its packets say; `video_bitstream` says what it is.
+        keyframe: what its packets say; `bitstream` says what it is.
         codec: of its packets.
         arrived_at: when the first packet of it came, in seconds on our clock.
     """

@@ -24,13 +24,13 @@ from av import VideoFrame
 
 from relaycall.media.budget import Budget
 from relaycall.media.transport import RtpTransport
-from relaycall.media.video_arrivals import ArrivalReports
-from relaycall.media.video_bitstream import FrameRefusal, frame_refusal
-from relaycall.media.video_decoder import Decoded, VideoDecoder
-from relaycall.media.video_feedback import encode_arrivals, encode_wants
-from relaycall.media.video_format import VideoCodec
-from relaycall.media.video_frames import EncodedFrame, FrameBuffer
-from relaycall.media.video_sinks import VideoSink
+from relaycall.media.video.arrivals import ArrivalReports
+from relaycall.media.video.bitstream import FrameRefusal, frame_refusal
+from relaycall.media.video.decoder import Decoded, VideoDecoder
+from relaycall.media.video.feedback import encode_arrivals, encode_wants
+from relaycall.media.video.format import VideoCodec
+from relaycall.media.video.frames import EncodedFrame, FrameBuffer
+from relaycall.media.video.sinks import VideoSink
 
 MAX_DELAY = 1.0  # seconds
 MAX_BEHIND = 0.5  # seconds that frames may be due and the decoder busy

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaycall.media.video_feedback import MAX_WANTS, Wants
-from relaycall.media.video_frames import (
+from relaycall.media.video.feedback import MAX_WANTS, Wants
+from relaycall.media.video.frames import (
     HOLD,
     KEYFRAME_INTERVAL,
     MAX_ASKS,
@@ -21,8 +21,8 @@ from relaycall.media.video_frames import (
     FrameBuffer,
     State,
 )
-from relaycall.media.video_pieces import FIRST, KEYFRAME, parse_piece
-from tests.media.coded import H264, STEP, VP8, Stream, packets_of, rtp
+from relaycall.media.video.pieces import FIRST, KEYFRAME, parse_piece
+from tests.media.video.coded import H264, STEP, VP8, Stream, packets_of, rtp
 
 RTT = 0.1
 

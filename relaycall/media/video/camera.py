@@ -14,7 +14,7 @@ from av import VideoFrame
 
 from relaycall.errors import ConfigError, MediaError
 from relaycall.media.blocking import Blocking
-from relaycall.media.video_format import MAX_HEIGHT, MAX_WIDTH
+from relaycall.media.video.format import MAX_HEIGHT, MAX_WIDTH
 
 OPEN_SECONDS = 10.0  # a system may ask its user first
 STILL_SECONDS = 5.0  # without a picture: it hangs

@@ -16,7 +16,7 @@ from aiortc.mediastreams import MediaStreamError
 from av import VideoFrame
 
 from relaycall.errors import ConfigError, MediaError
-from relaycall.media.video_format import MAX_HEIGHT, MAX_WIDTH
+from relaycall.media.video.format import MAX_HEIGHT, MAX_WIDTH
 
 MAX_FRAME_RATE = 60  # frames a second, of an iterator that does not wait
 NUMBER_BITS = 16  # of a test pattern's frame counter

@@ -12,19 +12,20 @@ from typing import Any
 import pytest
 from av import VideoFrame
 
-from relaycall.media import video_receiver
 from relaycall.media.srtp import RTP_HEADER_SIZE, TAG_SIZE, derive_keys
 from relaycall.media.transport import RtpTransport
-from relaycall.media.video_decoder import Decoded, FrameDecoder
-from relaycall.media.video_feedback import ARRIVALS, WANTS, Arrivals, Wants, decode_arrivals, decode_wants
-from relaycall.media.video_format import VideoCodec
-from relaycall.media.video_frames import EncodedFrame
-from relaycall.media.video_pieces import FIRST, KEYFRAME
-from relaycall.media.video_receiver import FREEZE, MAX_LINE, VideoReceiver
-from relaycall.media.video_sinks import WAITING, SeenTrack
-from relaycall.media.video_stream import VIDEO_PAYLOAD_TYPES
+from relaycall.media.video import receiver as video_receiver
+from relaycall.media.video.decoder import Decoded, FrameDecoder
+from relaycall.media.video.feedback import ARRIVALS, WANTS, Arrivals, Wants, decode_arrivals, decode_wants
+from relaycall.media.video.format import VideoCodec
+from relaycall.media.video.frames import EncodedFrame
+from relaycall.media.video.pieces import FIRST, KEYFRAME
+from relaycall.media.video.receiver import FREEZE, MAX_LINE, VideoReceiver
+from relaycall.media.video.sinks import WAITING, SeenTrack
+from relaycall.media.video.stream import VIDEO_PAYLOAD_TYPES
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
-from tests.media.coded import (
+from tests.media.paths import MemoryPath, memory_pair
+from tests.media.video.coded import (
     H264,
     KEY_SLICE,
     PICTURE_PARAMETERS,
@@ -37,7 +38,6 @@ from tests.media.coded import (
     some_frames,
     vp8_header,
 )
-from tests.media.paths import MemoryPath, memory_pair
 from tests.waiting import eventually
 
 CALLER_SSRC, CALLEE_SSRC = 0x0A0A0A0A, 0x0B0B0B0B

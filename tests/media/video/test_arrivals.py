@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaycall.media.video_arrivals import REACH, ArrivalReports
-from relaycall.media.video_feedback import MAX_ARRIVALS, Arrivals, encode_arrivals, unwrapped
+from relaycall.media.video.arrivals import REACH, ArrivalReports
+from relaycall.media.video.feedback import MAX_ARRIVALS, Arrivals, encode_arrivals, unwrapped
 
 
 class Told:

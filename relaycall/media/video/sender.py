@@ -24,14 +24,14 @@ from av import VideoFrame
 
 from relaycall.errors import CallClosed, MediaError
 from relaycall.media.transport import RtpTransport
-from relaycall.media.video_encoder import VideoEncoder
-from relaycall.media.video_fates import Fate, FateLog
-from relaycall.media.video_feedback import ARRIVALS, WANTS, decode_arrivals, decode_wants
-from relaycall.media.video_format import Encoding, VideoCodec
-from relaycall.media.video_history import PacketHistory
-from relaycall.media.video_pacer import Pacer, Piece, pieces_of
-from relaycall.media.video_sources import VideoSource
-from relaycall.media.video_stream import CLOCK_RATE
+from relaycall.media.video.encoder import VideoEncoder
+from relaycall.media.video.fates import Fate, FateLog
+from relaycall.media.video.feedback import ARRIVALS, WANTS, decode_arrivals, decode_wants
+from relaycall.media.video.format import Encoding, VideoCodec
+from relaycall.media.video.history import PacketHistory
+from relaycall.media.video.pacer import Pacer, Piece, pieces_of
+from relaycall.media.video.sources import VideoSource
+from relaycall.media.video.stream import CLOCK_RATE
 
 KEYFRAME_SECONDS = 0.5  # between two that the peer asks for
 STILL_SECONDS = 0.5  # after which a keyframe that is wanted is made of the latest frame, if no other comes

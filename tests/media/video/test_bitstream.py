@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaycall.errors import MalformedMessage
-from relaycall.media.video_bitstream import MAX_SETS, MAX_SLICES, MAX_UNITS, FrameRefusal, frame_refusal, picture_sizes
-from relaycall.media.video_format import VideoCodec
-from tests.media.coded import (
+from relaycall.media.video.bitstream import MAX_SETS, MAX_SLICES, MAX_UNITS, FrameRefusal, frame_refusal, picture_sizes
+from relaycall.media.video.format import VideoCodec
+from tests.media.video.coded import (
     H264,
     KEY_SLICE,
     PICTURE_PARAMETERS,

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaycall.media.srtp import RTP_HEADER_SIZE, TAG_SIZE
-from relaycall.media.video_fates import LOST_MESSAGES, MAX_SHIFT, WRAP, Fate, FateLog
-from relaycall.media.video_feedback import MAX_WANTS, Arrivals
-from relaycall.media.video_history import KEPT_PACKETS, MAX_TIMES, MIN_PACKETS, PacketHistory
-from relaycall.media.video_pacer import MAX_PIECE, Pacer, Piece, pieces_of
+from relaycall.media.video.fates import LOST_MESSAGES, MAX_SHIFT, WRAP, Fate, FateLog
+from relaycall.media.video.feedback import MAX_WANTS, Arrivals
+from relaycall.media.video.history import KEPT_PACKETS, MAX_TIMES, MIN_PACKETS, PacketHistory
+from relaycall.media.video.pacer import MAX_PIECE, Pacer, Piece, pieces_of
 
 PACKET = 1000  # bytes
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
-from relaycall.media.video_feedback import unwrapped
+from relaycall.media.video.feedback import unwrapped
 
 KEPT_SECONDS, KEPT_PACKETS = 1.0, 512
 MAX_TIMES = 3  # that a packet is sent again

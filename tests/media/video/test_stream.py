@@ -9,7 +9,7 @@ import pytest
 from relaycall.media import budget
 from relaycall.media.srtp import MAX_PACKET, RTP_HEADER_SIZE, TAG_SIZE, derive_keys
 from relaycall.media.transport import VIDEO_BUDGET_PACKETS, RtpTransport
-from relaycall.media.video_stream import H264_PAYLOAD_TYPE, MAX_VIDEO_PAYLOAD, VP8_PAYLOAD_TYPE
+from relaycall.media.video.stream import H264_PAYLOAD_TYPE, MAX_VIDEO_PAYLOAD, VP8_PAYLOAD_TYPE
 from tests.media.paths import MemoryPath
 
 CALL_KEY = bytes(32)

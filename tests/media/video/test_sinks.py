@@ -10,9 +10,9 @@ import pytest
 from aiortc.contrib.media import MediaRecorder, MediaRelay
 from aiortc.mediastreams import MediaStreamError
 
-from relaycall.media.video_sinks import WAITING, SeenTrack
+from relaycall.media.video.sinks import WAITING, SeenTrack
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
-from tests.media.coded import picture, shade
+from tests.media.video.coded import picture, shade
 
 
 async def read_all(track: SeenTrack) -> list[int]:

@@ -8,7 +8,7 @@ told once. When all has been told, nothing is sent.
 
 from __future__ import annotations
 
-from relaycall.media.video_feedback import MAX_ARRIVALS, Arrivals, unwrapped
+from relaycall.media.video.feedback import MAX_ARRIVALS, Arrivals, unwrapped
 
 INTERVAL, SHORT_INTERVAL = 0.1, 0.05  # seconds
 MANY = 100  # packets a second

@@ -23,8 +23,8 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from relaycall.errors import MediaError
-from relaycall.media.video_format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, Encoding, VideoCodec
-from relaycall.media.video_stream import CLOCK_RATE
+from relaycall.media.video.format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, Encoding, VideoCodec
+from relaycall.media.video.stream import CLOCK_RATE
 from relaycall.store.worker import Worker
 
 MAX_SOURCE_SIDE = 4096  # pixels, of a frame that is made smaller

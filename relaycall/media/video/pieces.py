@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from relaycall.media.srtp import RTP_HEADER_SIZE
-from relaycall.media.video_format import VideoCodec
+from relaycall.media.video.format import VideoCodec
 
 FIRST, KEYFRAME = 1, 2
 

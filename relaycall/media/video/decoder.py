@@ -22,10 +22,10 @@ from av import VideoFrame
 from av.codec.context import Flags
 from av.video.reformatter import VideoReformatter
 
-from relaycall.media.video_bitstream import FrameRefusal, PictureSize
-from relaycall.media.video_format import MAX_PIXELS, VideoCodec
-from relaycall.media.video_frames import EncodedFrame
-from relaycall.media.video_stream import CLOCK_RATE
+from relaycall.media.video.bitstream import FrameRefusal, PictureSize
+from relaycall.media.video.format import MAX_PIXELS, VideoCodec
+from relaycall.media.video.frames import EncodedFrame
+from relaycall.media.video.stream import CLOCK_RATE
 
 IN_HAND = 2  # frames
 CLOSE_SECONDS = 0.8

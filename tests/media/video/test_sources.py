@@ -20,14 +20,15 @@ from aiortc import AudioStreamTrack, VideoStreamTrack
 from av import VideoFrame
 
 from relaycall.errors import CallClosed, ConfigError, MediaError
-from relaycall.media import video_camera, video_files
 from relaycall.media.blocking import Blocking
-from relaycall.media.video_camera import CameraSource, Input, inputs
-from relaycall.media.video_files import VideoFileSource
-from relaycall.media.video_format import Encoding, VideoCodec
-from relaycall.media.video_sources import FramesVideo, TestPattern, TrackVideo, pattern_number, video_source_of
+from relaycall.media.video import camera as video_camera
+from relaycall.media.video import files as video_files
+from relaycall.media.video.camera import CameraSource, Input, inputs
+from relaycall.media.video.files import VideoFileSource
+from relaycall.media.video.format import Encoding, VideoCodec
+from relaycall.media.video.sources import FramesVideo, TestPattern, TrackVideo, pattern_number, video_source_of
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
-from tests.media.test_video_encoder import Coding, plain
+from tests.media.video.test_encoder import Coding, plain
 from tests.waiting import eventually
 
 # --- the pattern ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relaycall.errors import MalformedMessage
 from relaycall.media.control_stream import CONTROL_PAYLOAD_SIZE
-from relaycall.media.video_feedback import (
+from relaycall.media.video.feedback import (
     ARRIVALS,
     MAX_ARRIVALS,
     MAX_WANTS,

@@ -11,9 +11,9 @@ import pytest
 from av import VideoFrame
 
 from relaycall.errors import MediaError
-from relaycall.media import video_encoder
-from relaycall.media.video_encoder import MAX_SOURCE_SIDE, Encoded, VideoEncoder, can_encode, coded_size
-from relaycall.media.video_format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, Encoding, VideoCodec
+from relaycall.media.video import encoder as video_encoder
+from relaycall.media.video.encoder import MAX_SOURCE_SIDE, Encoded, VideoEncoder, can_encode, coded_size
+from relaycall.media.video.format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, Encoding, VideoCodec
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
 
 BOTH = pytest.mark.parametrize("codec", list(VideoCodec))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from relaycall.media.video_feedback import TIME_UNIT, Arrivals, unwrapped
+from relaycall.media.video.feedback import TIME_UNIT, Arrivals, unwrapped
 
 LOST_SECONDS = 1.0
 LOST_MESSAGES = 3

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from relaycall.media.srtp import RTP_HEADER_SIZE, TAG_SIZE
-from relaycall.media.video_pieces import FIRST, KEYFRAME
+from relaycall.media.video.pieces import FIRST, KEYFRAME
 
 MAX_PIECE = 1100  # bytes of a picture in a packet: with all headers it passes IPv6, PPPoE and a tunnel
 FASTER = 1.5  # than the bit rate
