@@ -14,11 +14,15 @@ from relaycall.errors import *  # noqa: F403
 if TYPE_CHECKING:
     from relaycall.call.call import Call
     from relaycall.call.description import DescriptionRecord, check_description, describe_answer, describe_offer
-    from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged
+    from relaycall.call.ends import MediaOptions
+    from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged, VideoEnded
     from relaycall.call.line import Party
     from relaycall.call.media_call import MediaCall
+    from relaycall.call.metrics import export_metrics
     from relaycall.call.phone import Phone
     from relaycall.call.record import CallRecord, decode_record, encode_record
+    from relaycall.call.report.facts import CallFacts, RelayFact
+    from relaycall.call.report.report import CallReport
     from relaycall.call.ring import Ring
     from relaycall.call.state import CallState, EndReason
     from relaycall.config import EndpointSettings, RelaySettings, Settings
@@ -44,10 +48,21 @@ if TYPE_CHECKING:
     from relaycall.identity.safety import SafetyNumber, safety_number
     from relaycall.identity.sealer import EnvelopeSealer, Opened, Sealer
     from relaycall.media.audio import AudioSink, AudioSource, SilenceSource, ToneSource
+    from relaycall.media.device_list import AudioDevice, list_devices
     from relaycall.media.files import FileSink, FileSource
+    from relaycall.media.microphone import Microphone
     from relaycall.media.session import AudioSession, AudioStats
+    from relaycall.media.speaker import Speaker
     from relaycall.media.tracks import HeardTrack
+    from relaycall.media.video.camera import CameraSource
+    from relaycall.media.video.files import VideoFileSource
+    from relaycall.media.video.format import Encoding, VideoCodec
+    from relaycall.media.video.sinks import SeenTrack, VideoSink
+    from relaycall.media.video.sources import TestPattern, VideoSource
     from relaycall.peerconnection import RelayPeerConnection, rtc_configuration
+    from relaycall.quality.adaptation import AudioAdapted, VideoAdapted
+    from relaycall.quality.level import LevelChanged
+    from relaycall.quality.sample import Level, PeerReport, Sample
     from relaycall.redact import Secret
     from relaycall.relays.discovery import find_relays
     from relaycall.relays.pool import Borrower, PoolEvent, RelayPool
@@ -68,6 +83,8 @@ if TYPE_CHECKING:
     from relaycall.store.memory import MemoryStore
 
 __all__ = [
+    "AudioAdapted",
+    "AudioDevice",
     "AudioSession",
     "AudioSink",
     "AudioSource",
@@ -75,14 +92,18 @@ __all__ = [
     "Borrower",
     "Call",
     "CallEvent",
+    "CallFacts",
     "CallRecord",
+    "CallReport",
     "CallState",
+    "CameraSource",
     "Card",
     "Connection",
     "ConnectionEvent",
     "Contact",
     "ContactBook",
     "DescriptionRecord",
+    "Encoding",
     "EndReason",
     "Ended",
     "EndpointSettings",
@@ -90,10 +111,14 @@ __all__ = [
     "FileSink",
     "FileSource",
     "HeardTrack",
+    "Level",
+    "LevelChanged",
     "ManualText",
     "ManualTransport",
     "MediaCall",
+    "MediaOptions",
     "MemoryStore",
+    "Microphone",
     "NoBackup",
     "Opened",
     "OwnKeys",
@@ -103,6 +128,7 @@ __all__ = [
     "PathStats",
     "PeerChanged",
     "PeerHeard",
+    "PeerReport",
     "PeerUnheard",
     "Phone",
     "PoolEvent",
@@ -114,6 +140,7 @@ __all__ = [
     "Received",
     "Relay",
     "RelayChanged",
+    "RelayFact",
     "RelayGone",
     "RelayPeerConnection",
     "RelayPool",
@@ -123,19 +150,29 @@ __all__ = [
     "Rendezvous",
     "Ring",
     "SafetyNumber",
+    "Sample",
     "Sealer",
     "Secret",
+    "SeenTrack",
     "Selection",
     "Settings",
     "Signaling",
     "SignalingServer",
     "SignalingState",
     "SilenceSource",
+    "Speaker",
     "Store",
     "Strangers",
+    "TestPattern",
     "ToneSource",
     "Unverified",
     "Verdict",
+    "VideoAdapted",
+    "VideoCodec",
+    "VideoEnded",
+    "VideoFileSource",
+    "VideoSink",
+    "VideoSource",
     "card_from_text",
     "card_to_text",
     "change_own",
@@ -146,7 +183,9 @@ __all__ = [
     "describe_answer",
     "describe_offer",
     "encode_record",
+    "export_metrics",
     "find_relays",
+    "list_devices",
     "load_own",
     "offer_code",
     "open_signaling",
@@ -161,6 +200,21 @@ __all__ = [
 __all__ += errors.__all__
 
 _HOMES = {
+    "relaycall.call.metrics": ["export_metrics"],
+    "relaycall.quality.adaptation": ["AudioAdapted", "VideoAdapted"],
+    "relaycall.quality.level": ["LevelChanged"],
+    "relaycall.quality.sample": ["Level", "PeerReport", "Sample"],
+    "relaycall.call.ends": ["MediaOptions"],
+    "relaycall.media.video.format": ["Encoding", "VideoCodec"],
+    "relaycall.media.video.sinks": ["SeenTrack", "VideoSink"],
+    "relaycall.media.video.camera": ["CameraSource"],
+    "relaycall.media.video.files": ["VideoFileSource"],
+    "relaycall.media.video.sources": ["TestPattern", "VideoSource"],
+    "relaycall.call.report.facts": ["CallFacts", "RelayFact"],
+    "relaycall.call.report.report": ["CallReport"],
+    "relaycall.media.speaker": ["Speaker"],
+    "relaycall.media.microphone": ["Microphone"],
+    "relaycall.media.device_list": ["AudioDevice", "list_devices"],
     "relaycall.call.description": ["DescriptionRecord", "check_description", "describe_answer", "describe_offer"],
     "relaycall.identity.sealer": ["EnvelopeSealer", "Opened", "Sealer"],
     "relaycall.identity.ratchet": ["RatchetSealer"],
@@ -182,7 +236,7 @@ _HOMES = {
     "relaycall.call.call": ["Call"],
     "relaycall.call.phone": ["Phone"],
     "relaycall.call.media_call": ["MediaCall"],
-    "relaycall.call.events": ["CallEvent", "Ended", "PeerChanged", "RelayChanged"],
+    "relaycall.call.events": ["CallEvent", "Ended", "PeerChanged", "RelayChanged", "VideoEnded"],
     "relaycall.call.record": ["CallRecord", "decode_record", "encode_record"],
     "relaycall.config": ["EndpointSettings", "RelaySettings", "Settings"],
     "relaycall.ice.connection": ["Connection"],

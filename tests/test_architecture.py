@@ -94,6 +94,7 @@ IMPORTERS = {
     "doubleratchet": ["relaycall.identity.ratchet"],
     "rich": ["relaycall.cli"],
     "segno": ["relaycall.cli"],
+    "sounddevice": ["relaycall.media.portaudio"],
     "spake2": ["relaycall.identity.pairing"],
     "yaml": ["relaycall.config"],
 }
@@ -107,7 +108,7 @@ INSTALLED_AS = {
 }
 # Development dependencies that are run, or loaded by pytest, and not imported.
 TOOLS = {"furo", "mypy", "myst-parser", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff", "sphinx"}
-DEVELOPMENT = {"dev", "docs"}  # extras that the library does not import
+DEVELOPMENT = {"bench", "dev", "docs"}  # extras that the library does not import
 
 # Modules and packages that do no I/O and read no clock: time and randomness come in as arguments.
 SANS_IO = [
@@ -138,6 +139,7 @@ SANS_IO = [
     "relaycall.identity.ratchet_state",
     "relaycall.identity.safety",
     "relaycall.identity.words",
+    "relaycall.media.echo",
     "relaycall.relays.keeping",
     "relaycall.relays.ranking",
     "relaycall.quality",

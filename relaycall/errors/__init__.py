@@ -7,7 +7,20 @@ that the user did not write. Errors survive pickling, and what a foreign library
 from __future__ import annotations
 
 from relaycall.errors.base import ConfigError, ExtraMissing, MalformedMessage, RelaycallError
-from relaycall.errors.calls import CallClosed, MediaError, NoPath, PeerLost, RecordRefused, SdpRefused, SignalingError
+from relaycall.errors.calls import (
+    CallClosed,
+    DeviceFailed,
+    DeviceForbidden,
+    DeviceMissing,
+    MediaError,
+    NoPath,
+    PeerLost,
+    PortAudioMissing,
+    RecordRefused,
+    SdpRefused,
+    SignalingError,
+    VideoNotTaken,
+)
 from relaycall.errors.credentials import (
     CredentialsCertificate,
     CredentialsError,
@@ -113,6 +126,9 @@ __all__ = [
     "CredentialsMalformed",
     "CredentialsRefused",
     "CredentialsTimeout",
+    "DeviceFailed",
+    "DeviceForbidden",
+    "DeviceMissing",
     "EnvelopeRefused",
     "ExtraMissing",
     "HandshakeRefused",
@@ -138,6 +154,7 @@ __all__ = [
     "PairingFailed",
     "PairingTimeout",
     "PeerLost",
+    "PortAudioMissing",
     "PrekeyRetired",
     "RecordRefused",
     "RelayBusy",
@@ -193,4 +210,5 @@ __all__ = [
     "VaultDamaged",
     "VaultExposed",
     "VaultRefused",
+    "VideoNotTaken",
 ]

@@ -32,6 +32,15 @@ class CallClosed(RelaycallError, ConnectionError):
     next_step = "Place a new call."
 
 
+class VideoNotTaken(RelaycallError):
+    """The other side of a call takes no video: it has given no place for it."""
+
+    code = "video_not_taken"
+    exit_code = 7
+    sentence = "The other side takes no video in this call."
+    next_step = "Ask them to call with video, and place a new call."
+
+
 class RecordRefused(RelaycallError):
     """The peer's call record breaks the rules: `RecordRefused(which rule)`."""
 
@@ -77,3 +86,55 @@ class MediaError(RelaycallError):
         super().__init__(sentence, next_step)
         self.sentence = sentence
         self.next_step = next_step
+
+
+class DeviceMissing(MediaError):
+    """There is no microphone or speaker, or none of that name."""
+
+    code = "device_missing"
+
+    def __init__(
+        self,
+        sentence: str = "There is no sound device.",
+        next_step: str = "Connect one; relaycall devices lists what there is.",
+    ) -> None:
+        super().__init__(sentence, next_step)
+
+
+class DeviceFailed(MediaError):
+    """A microphone or speaker cannot be opened, has stopped working, or does not answer."""
+
+    code = "device_failed"
+
+    def __init__(
+        self,
+        sentence: str = "The sound device does not work.",
+        next_step: str = "Check that it is connected and that no other program has it.",
+    ) -> None:
+        super().__init__(sentence, next_step)
+
+
+class DeviceForbidden(MediaError):
+    """This user, or this program, may not use the microphone or speaker."""
+
+    code = "device_forbidden"
+
+    def __init__(
+        self,
+        sentence: str = "This program may not use the sound device.",
+        next_step: str = "Allow it in the system's privacy settings.",
+    ) -> None:
+        super().__init__(sentence, next_step)
+
+
+class PortAudioMissing(MediaError):
+    """The library PortAudio, which the extra `audio` needs, is not there or does not start."""
+
+    code = "portaudio_missing"
+
+    def __init__(
+        self,
+        sentence: str = "PortAudio, the library for sound devices, is not there or does not start.",
+        next_step: str = "Install it: apt install libportaudio2, dnf install portaudio or brew install portaudio.",
+    ) -> None:
+        super().__init__(sentence, next_step)

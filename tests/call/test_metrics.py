@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 
+from relaycall.call import watch
 from relaycall.call.metrics import export_metrics
 from relaycall.call.phone import Phone
 from relaycall.call.state import CallState
 from relaycall.errors import ConfigError, ExtraMissing
 from relaycall.quality.sample import Sample
+from tests.call.phones import connect, ended, house, nobody_else_writes  # noqa: F401 - for every test here
 from tests.identity.stores import MemoryStore
+from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
+from tests.scenarios.calling import until
 
 FIGURES = [
     "rtt_seconds",
@@ -189,6 +193,26 @@ def test_a_real_phone(registry: CollectorRegistry) -> None:
     values = shown(registry)
     assert values['relaycall_refused_messages_total{code="card_refused"}'] == 3
     assert values['relaycall_calls{state="connected"}'] == 0
+
+
+async def test_a_real_call(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "EVERY", 0.1)
+    async with house() as home:
+        alice, bob = await home.friends()
+        export_metrics(alice, registry)
+        outgoing, incoming = await connect(alice, bob, "bob")
+        await until(lambda: outgoing.stats() is not None, what="a sample")
+        text = generate_latest(registry).decode()
+        values = shown(registry)
+        assert values['relaycall_calls{state="connected"}'] == 1
+        assert 1 <= values['relaycall_score{of="mean"}'] <= 4.5
+        assert values['relaycall_received_bits_per_second{of="max"}'] > 0
+        for canary in ("alice", "bob", "127.0.0.", outgoing.id.hex(), *(server.host for server in home.servers)):
+            assert canary not in text
+        await outgoing.hang_up()
+        await ended(incoming)
+        assert shown(registry)['relaycall_calls{state="connected"}'] == 0
+        assert 'relaycall_score{of="mean"}' not in shown(registry)
 
 
 def test_without_the_package_it_says_which_extra(monkeypatch: pytest.MonkeyPatch) -> None:
