@@ -40,7 +40,7 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "relaycall needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Installing into $(VENV) (once, about a minute)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ratchet,redis,yaml]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,audio,metrics,ratchet,redis,yaml]'
 	@touch $@
 
 $(VENV)/.ready-for-docs: $(READY)
