@@ -127,6 +127,7 @@ class Adaptation:
     _on_since: float = field(default=-NEVER, init=False)
     _retry: float = field(default=RETRY, init=False)
     _clean_since: float = field(default=NEVER, init=False)
+    _encoder_load: float = field(default=0.0, init=False)
     _encoder_rung: int = field(default=len(LADDER) - 1, init=False)
     _encoder_until: float = field(default=-NEVER, init=False)
     _encoder_rest: float = field(default=ENCODER_REST, init=False)
@@ -206,6 +207,7 @@ class Adaptation:
 
     def encoder_overrun(self, now: float, share: float) -> None:
         """How much of the time it has for a frame the encoder needs, as a mean of a second; above 0.9 is too much."""
+        self._encoder_load = share
         if self.video is not Video.ON or not share > OVERRUN or now < self._changed_at + ENCODER_SETTLE:
             return
         rows = min(self._source or (0, 0))
@@ -304,6 +306,9 @@ class Adaptation:
         if now < self._changed_at + self._up_after + estimator.round_trip:
             return False
         if estimator.load is not Load.CLEAR or estimator.queue >= BUSY:
+            return False
+        rows = min(self._source or (0, 0))
+        if self._encoder_load * pixel_rate(self.rung + 1, rows) > OVERRUN * pixel_rate(self.rung, rows):
             return False
         most = (estimator.available or 0) * (1 if estimator.capacity is not None else VERIFIED)
         return self._needed(self.rung + 1) <= most

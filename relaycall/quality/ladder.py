@@ -55,7 +55,7 @@ class Limits:
 
     Attributes:
         max_bitrate: what the user allows.
-        receive_limit: what the other side wants to get at most.
+        receive_limit: what the other side wants to get at most; a browser says so by REMB.
         relay_cap: what the relay allows.
         low_data: 150000 bit/s and 180 rows at most.
     """

@@ -28,6 +28,10 @@ NAMES = (
     "media_cost",
     "failover",
     "false_moves",
+    "heard",
+    "mouth_to_ear",
+    "voice_quality",
+    "adaptation",
 )
 DEFAULT_RUNS = 3
 MEDIA_COST_SECONDS = 6.0  # for each run

@@ -18,6 +18,7 @@ from aiortc import (
 )
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
+from relaycall.call.ends import MediaOptions
 from relaycall.call.media_call import MediaCall
 from relaycall.relays.server import RelayServer
 from tests.benchmarks.content import Speech, SpeechTrack
@@ -47,7 +48,7 @@ class RelaycallCall:
     async def _prepare(self, uri: str, *, caller: bool) -> tuple[bytes, float]:
         server = RelayServer.parse(uri, username=USERNAME, password=PASSWORD)
         started = time.monotonic()
-        self._call = MediaCall([server], caller=caller, source=self._source, laboratory=True)
+        self._call = MediaCall([server], caller=caller, source=self._source, options=MediaOptions(laboratory=True))
         record = await self._call.prepare()
         return record, time.monotonic() - started
 

@@ -25,6 +25,7 @@ from aiortc.rtp import RtpPacket
 from av import AudioFrame
 
 from relaycall.media.audio import FRAME_SAMPLES, ConstantRateOpus, pcm_frame
+from relaycall.media.budget import Budget
 from relaycall.media.files import FileSource
 from relaycall.media.playout import Playout
 from relaycall.media.session import AudioSession
@@ -121,7 +122,7 @@ def transport_cost() -> dict[str, float]:
         local, remote = (ONE, OTHER) if caller else (OTHER, ONE)
         transport = RtpTransport(path, keys, local_ssrc=local, remote_ssrc=remote, payload_type=111)
         transport._register_rtp_receiver(NoReceiver(), None)
-        transport._budget = 10 * PACKETS
+        transport._budget = Budget(10 * PACKETS)
         transport.open()
         return transport
 

@@ -157,3 +157,39 @@ async def test_phone() -> None:
     report = await measured("phone")
     assert report.figures["phone_memory_rtt50_up_ms"].median >= 150, "nothing delays signaling, or the relays"
     assert report.figures["phone_idle_signaling_bytes_per_minute"].median < 10_000
+
+
+@pytest.mark.slow
+async def test_heard() -> None:
+    report = await measured("heard")
+    learning, without = (report.figures[f"heard_loss20_{kind}_percent"].median for kind in ("learning", "without_fec"))
+    assert 75 < without < 85, "what is restored counts, what is made up does not"
+    assert without + 5 < learning < 98
+
+
+@pytest.mark.slow
+async def test_mouth_to_ear() -> None:
+    report = await measured("mouth_to_ear")
+    ours, stock = (report.figures[f"mouth_to_ear_{name}_one_lost_ms"].median for name in ("relaycall", "aiortc"))
+    assert 26.5 < ours < stock, "a block and the codec take 26.5 ms"
+
+
+@pytest.mark.slow
+async def test_voice_quality() -> None:
+    pytest.importorskip("pystoi", reason="the extra bench")
+    report = await measured("voice_quality")
+    assert report.figures["voice_quality_0_percent_lost_relaycall_stoi"].median > 0.95
+    assert report.figures["voice_quality_10_percent_lost_aiortc_stoi"].median < 0.8, "loss is not seen"
+
+
+async def test_without_the_extra_voice_quality_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    report = await importlib.import_module("tests.benchmarks.voice_quality").measure(1)
+    assert "relaycall[bench]" in str(report.tables[0])
+    assert report.figures == {}
+
+
+@pytest.mark.slow
+async def test_adaptation() -> None:
+    report = await measured("adaptation")
+    assert 50 < report.figures["adaptation_steady_rate150_use_percent"].median < 100

@@ -26,6 +26,7 @@ from aiortc import (
 )
 
 from relaycall.ice.connection import Connection
+from relaycall.media.budget import Budget
 from relaycall.media.srtp import derive_keys
 from relaycall.media.transport import RtpTransport
 from relaycall.relays.server import RelayServer
@@ -114,7 +115,7 @@ class RelaycallTransport(_Transport):
         transport = self._transport = RtpTransport(
             connection, keys, local_ssrc=local, remote_ssrc=remote, payload_type=PAYLOAD_TYPE
         )
-        transport._budget = sys.maxsize  # more than a call needs is what is wanted here
+        transport._budget = Budget(sys.maxsize)  # more than a call needs is what is wanted here
         self._send = transport._send_rtp
         self._packets(local)
         found = [(each.host, each.port, each.priority) for each in connection.local_candidates]

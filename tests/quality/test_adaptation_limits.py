@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from relaycall.media.video.format import Encoding
 from relaycall.quality.adaptation import INTERVAL, Adaptation, AudioAdapted, Video, VideoAdapted
-from relaycall.quality.ladder import LADDER, OFF, Limits
+from relaycall.quality.ladder import LADDER, OFF, Limits, pixel_rate
 from relaycall.quality.sample import PeerReport
 from relaycall.quality.voice import Reason
 from tests.quality.simulated import Fated
@@ -128,10 +128,24 @@ def test_an_encoder_that_cannot_keep_up() -> None:
     adaptation.encoder_overrun(now + 3, 1.3)
     assert adaptation.encoding is not None
     assert adaptation.encoding.bitrate < first.bitrate
+    adaptation.encoder_overrun(now + 3, 0.3)
     now = flow(adaptation, now + 3, 50)
     assert adaptation.encoding.bitrate < first.bitrate, "the second rest is longer"
     flow(adaptation, now, 40)
     assert adaptation.encoding == LADDER[-1]
+
+
+def test_an_encoder_that_has_hardly_time_is_not_given_more() -> None:
+    adaptation = on()
+    now = flow(adaptation, 100.0, 3)
+    adaptation.encoder_overrun(now, 0.85)
+    rung = adaptation.rung
+    now = flow(adaptation, now, 10)
+    assert pixel_rate(adaptation.rung, 720) <= pixel_rate(rung, 720) / 0.85 * 0.9
+    assert adaptation.rung < len(LADDER) - 1
+    adaptation.encoder_overrun(now, 0.2)
+    flow(adaptation, now, 30)
+    assert adaptation.rung == len(LADDER) - 1
 
 
 def test_an_encoder_that_cannot_do_the_least() -> None:

@@ -107,7 +107,7 @@ def test_a_queue_ends_once_its_packets_came_and_voice_behind_them_passed() -> No
     assert path.estimator.load is Load.QUEUED
     waits = path.last_arrival - path.now
     entered = path.now
-    while path.estimator.load is Load.QUEUED:
+    while path.estimator.load is Load.QUEUED and path.now < entered + 10:
         path.pause(0.1)
     assert waits <= path.now - entered <= 1.5 * waits + 0.2
     path.send(3, 200_000, link=400_000)
@@ -154,9 +154,9 @@ def test_loss_that_comes_with_the_rate_is_a_policer() -> None:
     path = Path()
     path.send(12, 300_000)
     path.estimator.raised(path.now)
-    while path.estimator.load is Load.CLEAR:
-        path.send(0.1, 600_000, loss=0.4)
-    assert path.now < 1000 + 12 + 1.5
+    for _ in range(15):
+        if path.estimator.load is Load.CLEAR:
+            path.send(0.1, 600_000, loss=0.4)
     assert path.estimator.load is Load.LOSSY
     assert path.estimator.capacity == pytest.approx(0.6 * (600_000 + VOICE), rel=0.3)
     path.send(4, 250_000)
@@ -208,7 +208,7 @@ def test_a_capacity_is_believed_for_ten_seconds_and_then_for_twenty() -> None:
         measured_at = path.now
         path.pause(2)
         assert path.estimator.capacity is not None
-        while path.estimator.capacity is not None:
+        while path.estimator.capacity is not None and path.now < measured_at + 60:
             path.send(0.5, 200_000, link=400_000)
         trusted.append(path.now - measured_at)
     assert trusted == pytest.approx([10, 20, 40], abs=2)

@@ -1,7 +1,7 @@
 """What became of each packet of video, as the peer tells it, without I/O.
 
 How it works. Every packet sent has one fate. It arrived: a message says so, and when, by the peer's clock. Or it was
-lost: three messages told of later ones and not of it; or a second has passed; or the peer asked for it again, and the
+lost: three messages told of later ones and not of it; or two seconds have passed; or the peer asked for it again, and the
 copy that comes then would look like one that was on the way for long. Messages repeat each other, and only the first
 word on a packet counts.
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from relaycall.media.video.feedback import TIME_UNIT, Arrivals, unwrapped
 
-LOST_SECONDS = 1.0
+LOST_SECONDS = 2.0  # longer than a long way, its queue and the way back
 LOST_MESSAGES = 3
 MAX_SHIFT = 20.0  # seconds that the peer's time may have gone otherwise than ours between two messages
 WRAP = TIME_UNIT * 2**32  # seconds after which times begin anew
@@ -73,7 +73,7 @@ class FateLog:
         return self._lost([number] if number in self._sent else [])
 
     def overdue(self, now: float) -> list[Fate]:
-        """What is lost because a second has passed."""
+        """What is lost because so much time has passed."""
         late = []
         for number, sent in self._sent.items():
             if now - sent.sent_at < LOST_SECONDS:

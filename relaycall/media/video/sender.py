@@ -84,7 +84,7 @@ class VideoSender:
         transport: carries the packets, and what the peer says of them.
         codec: what to code as.
         rtt: the round trip to the peer, seconds; None while unknown. Copies and keyframes come no faster.
-        on_sent: called with the size of each packet that is sent, first or again: bytes on the path.
+        on_sent: called with the size of each packet that is sent for the first time: bytes on the path.
         on_fates: called with what became of packets, each of them once. Its times of sending are the event loop's.
         on_size: called with width and height of the source's pictures whenever they are others, and with None when
             there is no source any more.
@@ -148,13 +148,13 @@ class VideoSender:
         before, self._encoding = self._encoding, encoding
         if encoding is None:
             self._slot = None
-            self._drop_backlog()
+            self._drop_backlog(0.0)
             return
         self._pacer.bitrate = encoding.bitrate
         if before is None:
             self._show_again()
         elif encoding.bitrate < before.bitrate and self._pacer.seconds > BACKLOG_SECONDS:
-            self._drop_backlog()
+            self._drop_backlog(BACKLOG_SECONDS)
 
     @property
     def load(self) -> float:
@@ -301,8 +301,9 @@ class VideoSender:
             self._slot = (frame, now)
             self._fresh.set()
 
-    def _drop_backlog(self) -> None:
-        if self._pacer.trim(BACKLOG_SECONDS):
+    def _drop_backlog(self, seconds: float) -> None:
+        """Send no more than this of what has not left."""
+        if self._pacer.trim(seconds):
             self._number += 1  # a gap, by which the peer sees that a picture was broken off
         self._keyframe_due = True
 
@@ -351,7 +352,6 @@ class VideoSender:
             if not self._transport.send_video_again(one):
                 return
             self._sent_again += 1
-            _tell(self._on_sent, len(one))
             return
         number = self._number
         self._number += 1

@@ -26,7 +26,7 @@ class VideoSink(Protocol):
         """
 
     def close(self) -> None:
-        """There is no more."""
+        """There is no more. Idempotent."""
 
 
 class SeenTrack(MediaStreamTrack):
@@ -40,6 +40,7 @@ class SeenTrack(MediaStreamTrack):
     def __init__(self) -> None:
         super().__init__()
         self._frames: asyncio.Queue[VideoFrame | None] = asyncio.Queue(WAITING)
+        self._over = False
 
     async def recv(self) -> VideoFrame:
         """The next frame. Raises aiortc's MediaStreamError when the call is over."""
@@ -55,7 +56,9 @@ class SeenTrack(MediaStreamTrack):
 
     def close(self) -> None:
         """For the call: it is over. What waits can still be read."""
-        self._put(None)
+        if not self._over:  # a second end would push out a frame
+            self._over = True
+            self._put(None)
 
     def stop(self) -> None:
         """Take and give no more. A reader that waits gets MediaStreamError."""

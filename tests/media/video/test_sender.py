@@ -365,7 +365,7 @@ async def test_while_it_is_off_the_source_is_read_and_nothing_sent() -> None:
     rig.sender.encoding = None
     begun = source.read_frames
     await asyncio.sleep(1)
-    assert [got.last for got in rig.got].count(True) == 1, "what had begun was ended"
+    assert [got.last for got in rig.got].count(True) == 0, "nothing of what had begun follows: the path may be full"
     quiet = len(rig.got)
     await asyncio.sleep(1)
     assert source.read_frames > begun + 50
@@ -599,8 +599,8 @@ async def test_what_is_wanted_is_sent_again_as_it_was() -> None:
     assert all(videos[number] in videos[before:] for number in lost)
     stats = rig.sender.stats()
     assert (stats.sent_again, stats.refused) == (3, 1)
-    assert len(rig.sent) == stats.packets + 3
-    assert sum(rig.sent) == stats.bytes + sum(len(videos[number]) for number in lost)
+    assert len(rig.sent) == stats.packets, "first sendings only"
+    assert sum(rig.sent) == stats.bytes
     assert {fate.number for fate in rig.fates if fate.arrived_at is None} == lost
     await rig.close()
 
@@ -648,7 +648,7 @@ async def test_the_fate_of_each_packet_is_told() -> None:
         assert fate.arrived_at is not None
         assert abs(fate.arrived_at - fate.sent_at - 5000) < 0.001
     rig.sender.set_source(None)
-    await asyncio.sleep(1.1)
+    await asyncio.sleep(2.1)
     told = {fate.number: fate for fate in rig.fates}
     assert sorted(told) == list(range(rig.sender.stats().packets)), "without anything more being sent or heard"
     assert len(rig.fates) == len(told)
