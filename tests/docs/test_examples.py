@@ -40,6 +40,7 @@ SAYS = {
     "place_a_call.py": ["is ringing", "is connected", f"Read these to each other: {WORDS}", "It is over: hung_up"],
     "record.py": ["It is over: peer_hung_up", r"heard.ogg has [23]\.\d seconds."],
     "test_my_app.py": ["3 passed"],
+    "video_call.py": ["Video: Encoding", "(good|fair|poor): [1-9][0-9]+ kbit/s sent", "It is over: hung_up"],
     "two_parties.py": [f"Alice reads: {WORDS}", "Bob is told: peer_hung_up"],
 }
 # What is recorded, and for how many seconds at least.
