@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from relaycall.identity.safety import SafetyNumber, safety_number
     from relaycall.identity.sealer import EnvelopeSealer, Opened, Sealer
     from relaycall.media.audio import AudioSink, AudioSource, SilenceSource, ToneSource
-    from relaycall.media.device_list import AudioDevice, list_devices
+    from relaycall.media.devices.listing import AudioDevice, list_devices
+    from relaycall.media.devices.microphone import Microphone
+    from relaycall.media.devices.speaker import Speaker
     from relaycall.media.files import FileSink, FileSource
-    from relaycall.media.microphone import Microphone
     from relaycall.media.session import AudioSession, AudioStats
-    from relaycall.media.speaker import Speaker
     from relaycall.media.tracks import HeardTrack
     from relaycall.media.video.camera import CameraSource
     from relaycall.media.video.files import VideoFileSource
@@ -212,9 +212,9 @@ _HOMES = {
     "relaycall.media.video.sources": ["TestPattern", "VideoSource"],
     "relaycall.call.report.facts": ["CallFacts", "RelayFact"],
     "relaycall.call.report.report": ["CallReport"],
-    "relaycall.media.speaker": ["Speaker"],
-    "relaycall.media.microphone": ["Microphone"],
-    "relaycall.media.device_list": ["AudioDevice", "list_devices"],
+    "relaycall.media.devices.speaker": ["Speaker"],
+    "relaycall.media.devices.microphone": ["Microphone"],
+    "relaycall.media.devices.listing": ["AudioDevice", "list_devices"],
     "relaycall.call.description": ["DescriptionRecord", "check_description", "describe_answer", "describe_offer"],
     "relaycall.identity.sealer": ["EnvelopeSealer", "Opened", "Sealer"],
     "relaycall.identity.ratchet": ["RatchetSealer"],

@@ -94,7 +94,7 @@ IMPORTERS = {
     "doubleratchet": ["relaycall.identity.ratchet"],
     "rich": ["relaycall.cli"],
     "segno": ["relaycall.cli"],
-    "sounddevice": ["relaycall.media.portaudio"],
+    "sounddevice": ["relaycall.media.devices.portaudio"],
     "spake2": ["relaycall.identity.pairing"],
     "yaml": ["relaycall.config"],
 }
@@ -139,7 +139,7 @@ SANS_IO = [
     "relaycall.identity.ratchet_state",
     "relaycall.identity.safety",
     "relaycall.identity.words",
-    "relaycall.media.echo",
+    "relaycall.media.devices.echo",
     "relaycall.relays.keeping",
     "relaycall.relays.ranking",
     "relaycall.quality",

@@ -19,6 +19,7 @@ from relaycall.cli.contacts import contacts
 from relaycall.cli.coturn_config import coturn_config
 from relaycall.cli.credentials import credentials
 from relaycall.cli.demo import demo
+from relaycall.cli.devices import devices_command
 from relaycall.cli.doctor import doctor
 from relaycall.cli.keys import keys
 from relaycall.cli.probe import probe_command
@@ -44,6 +45,7 @@ cli.add_command(contacts)
 cli.add_command(coturn_config)
 cli.add_command(credentials)
 cli.add_command(demo)
+cli.add_command(devices_command)
 cli.add_command(doctor)
 cli.add_command(keys)
 cli.add_command(probe_command)

@@ -21,12 +21,10 @@ from relaycall.cli.remote_text import shown
 from relaycall.cli.screen import Screen, screen_for
 from relaycall.cli.stopping import Stop
 from relaycall.cli.talk import Talk
-from relaycall.errors import MediaError, RelaycallError
+from relaycall.errors import RelaycallError
 from relaycall.identity.card import card_to_text
 from relaycall.identity.contact import Strangers, Unverified
 from relaycall.identity.keys import PublicIdentity
-from relaycall.media.audio import AudioSource, SilenceSource
-from relaycall.media.files import FileSink
 
 
 @click.command()
@@ -74,6 +72,7 @@ async def _answer(
     phone = await options.phone(store, time.time(), prewarm=True, strangers=strangers, unverified=unverified)
     with contextlib.ExitStack() as stack:
         stack.enter_context(screen)
+        stack.enter_context(options.quiet())
         async with phone:
             News(phone, screen, asyncio.get_running_loop().time)
             keyboard = stack.enter_context(Keyboard())
@@ -234,24 +233,10 @@ class _Answering:
 
     async def _take(self, ring: Ring) -> int:
         self._calls += 1
-        source, sink = self._source(), self._sink()
-        call = ring.accept(audio=source, sink=sink)
+        sound = self._options.sound(self._calls, self._screen.failed)  # it could be opened when we began
+        call = ring.accept(audio=sound.source, sink=sound.sink)
         seconds = self._options.seconds
-        return await Talk(call, self._screen, self._keyboard, self._stop, sink=sink, seconds=seconds).run()
-
-    def _source(self) -> AudioSource:
-        try:
-            return self._options.source()
-        except MediaError as error:  # it could be read when we began
-            self._screen.failed(error)
-            return SilenceSource()
-
-    def _sink(self) -> FileSink | None:
-        try:
-            return self._options.sink(self._calls)
-        except MediaError as error:
-            self._screen.failed(error)
-            return None
+        return await Talk(call, self._screen, self._keyboard, self._stop, sound=sound, seconds=seconds).run()
 
 
 async def _next(rings: AsyncIterator[Ring]) -> Ring | None:

@@ -43,10 +43,8 @@ async def _call(contact: str, options: Options, screen: Screen) -> int:
     phone = await options.phone(store, time.time(), prewarm=False)
     with contextlib.ExitStack() as stack:
         stack.enter_context(screen)
-        source = stack.enter_context(contextlib.closing(options.source()))
-        sink = options.sink(1)
-        if sink is not None:
-            stack.enter_context(contextlib.closing(sink))
+        stack.enter_context(options.quiet())
+        sound = stack.enter_context(options.sound(1))
         async with phone:
             News(phone, screen, asyncio.get_running_loop().time)
             keyboard = stack.enter_context(Keyboard())
@@ -54,6 +52,6 @@ async def _call(contact: str, options: Options, screen: Screen) -> int:
             stop.last.append(keyboard.restore)
             if options.manual:
                 stack.enter_context(options.carrier(phone, screen, keyboard, answered=True))
-            call = await phone.call(contact, audio=source, sink=sink)
-            code = await Talk(call, screen, keyboard, stop, sink=sink, seconds=options.seconds).run()
+            call = await phone.call(contact, audio=sound.source, sink=sound.sink)
+            code = await Talk(call, screen, keyboard, stop, sound=sound, seconds=options.seconds).run()
         return stop.code if stop.told.is_set() else code

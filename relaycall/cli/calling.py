@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,19 @@ import click
 
 from relaycall.call.phone import CARRIED, Phone
 from relaycall.cli.asking import check_terminal
+from relaycall.cli.call_sound import MICROPHONE, CallSound, Failed
 from relaycall.cli.carrying import Carrier
 from relaycall.cli.config import config_option
 from relaycall.cli.demo import given_relays
 from relaycall.cli.hints import changed_step
 from relaycall.cli.keyboard import Keyboard
+from relaycall.cli.quiet import quiet_libraries
 from relaycall.cli.remote_text import shown
 from relaycall.cli.screen import Screen
 from relaycall.config import Settings
 from relaycall.errors import ConfigError, KeyChanged, RelaycallError
 from relaycall.identity.contact import Strangers, Unverified
 from relaycall.identity.own import load_own
-from relaycall.media.audio import AudioSource, SilenceSource, ToneSource
-from relaycall.media.files import FileSink, FileSource
 from relaycall.relays.configured import configured_relays
 from relaycall.relays.pool import PoolEvent
 from relaycall.relays.server import RelayServer
@@ -43,8 +44,11 @@ _OPTIONS = [
         "--audio",
         default="silence",
         show_default=True,
-        metavar="FILE|tone|silence",
+        metavar="FILE|tone|silence|mic[:NAME]",
         help="What to send. A file is played once, and silence follows.",
+    ),
+    click.option(
+        "--play", is_flag=False, flag_value="", metavar="[NAME]", help="Play what is heard, on a speaker of that name."
     ),
     click.option("--record", type=_path, help="Record what is heard: .wav, .ogg or .opus."),
     click.option("--seconds", type=click.FloatRange(0.1, 86400), help="Hang up this long after connecting."),
@@ -83,6 +87,7 @@ class Options:
     text_in: Path | None
     qr: bool
     audio: str
+    play: str | None
     record: Path | None
     seconds: float | None
     signaling: str | None
@@ -102,20 +107,27 @@ class Options:
             raise ConfigError("There is no server with --manual.", "Leave out --signaling.")
         if self.manual and self.text_in is None:
             check_terminal("--text-in")
-        self.source().close()
+        with self.quiet():
+            CallSound(self.audio, None, self.play).close()
 
-    def source(self) -> AudioSource:
-        """What to send, from its beginning. Raises MediaError."""
-        if self.audio == "silence":
-            return SilenceSource()
-        return ToneSource() if self.audio == "tone" else FileSource(self.audio)
+    def quiet(self) -> contextlib.AbstractContextManager[None]:
+        """Keeps sound systems from writing to standard error, if there are devices to be used."""
+        devices = self.play is not None or self.audio.partition(":")[0] == MICROPHONE
+        return quiet_libraries() if devices else contextlib.nullcontext()
 
-    def sink(self, number: int) -> FileSink | None:
-        """Where to record the call of this number, from 1: the later ones beside the first. Raises MediaError."""
-        if self.record is None:
-            return None
-        path = self.record if number == 1 else self.record.with_stem(f"{self.record.stem}-{number}")
-        return FileSink(path)
+    def sound(self, number: int, failed: Failed | None = None) -> CallSound:
+        """The sound of the call of this number, from 1. Later ones are recorded beside the first.
+
+        Args:
+            failed: called with the error of what cannot be opened, and is left out; otherwise that is raised.
+
+        Raises:
+            MediaError, ConfigError: something cannot be opened.
+        """
+        record = self.record
+        if record is not None and number > 1:
+            record = record.with_stem(f"{record.stem}-{number}")
+        return CallSound(self.audio, record, self.play, failed)
 
     async def phone(
         self,

@@ -24,6 +24,7 @@ class Reading:
         sent_bit_s, received_bit_s: what goes over the path, in bit/s, since the reading before.
         muted: whether silence is sent.
         peer_muted: whether they say that they send silence.
+        microphone_db: the loudest of the microphone since the reading before, -96 to 0; None without one.
     """
 
     state: str
@@ -35,6 +36,7 @@ class Reading:
     received_bit_s: int | None = None
     muted: bool = False
     peer_muted: bool = False
+    microphone_db: float | None = None
 
     def text(self) -> str:
         """In one line, without what is not known."""
@@ -45,6 +47,8 @@ class Reading:
             parts.append("muted")
         if self.peer_muted:
             parts.append("they are muted")
+        if self.microphone_db is not None:
+            parts.append(f"mic {self.microphone_db:.0f} dB")
         if self.rtt_ms is not None:
             parts.append(f"RTT {self.rtt_ms:.0f} ms")
         if self.loss is not None:
@@ -72,7 +76,7 @@ class Meter:
         self._since: float | None = None
         self._counted: deque[_Counted] = deque(maxlen=WINDOW + 1)
 
-    def read(self, now: float, *, peer_muted: bool = False) -> Reading:
+    def read(self, now: float, *, peer_muted: bool = False, microphone_db: float | None = None) -> Reading:
         """How it is. `now`: seconds, on the clock of the loop."""
         call = self._call
         session = call.media.session if call.media is not None else None
@@ -95,6 +99,7 @@ class Meter:
             received_bit_s=received,
             muted=call.muted,
             peer_muted=peer_muted,
+            microphone_db=round(microphone_db, 1) if microphone_db is not None else None,
         )
 
     def _loss(self) -> float | None:

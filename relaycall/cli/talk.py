@@ -7,6 +7,7 @@ import asyncio
 from relaycall.call.call import Call
 from relaycall.call.events import Ended, PeerChanged, RelayChanged
 from relaycall.call.state import CallState, EndReason
+from relaycall.cli.call_sound import CallSound
 from relaycall.cli.keyboard import Keyboard
 from relaycall.cli.meter import Meter
 from relaycall.cli.remote_text import shown
@@ -14,7 +15,6 @@ from relaycall.cli.screen import Screen
 from relaycall.cli.stopping import Stop
 from relaycall.errors import CallClosed, NoPath
 from relaycall.ice.events import RelayGone
-from relaycall.media.files import FileSink
 
 EVERY = 1.0  # seconds between readings
 REMOTE = 7  # the exit code when they do not want to talk, or are not there
@@ -46,7 +46,7 @@ class Talk:
         call: placed, or accepted.
         screen, keyboard: where.
         stop: hangs up when we are told to end.
-        sink: what records it, if anything does.
+        sound: what it sends, and where it goes.
         seconds: to hang up after, counted from the connection; None for never.
     """
 
@@ -57,14 +57,14 @@ class Talk:
         keyboard: Keyboard,
         stop: Stop,
         *,
-        sink: FileSink | None,
+        sound: CallSound,
         seconds: float | None,
     ) -> None:
         self._call = call
         self._screen = screen
         self._keyboard = keyboard
         self._stop = stop
-        self._sink = sink
+        self._sound = sound
         self._seconds = seconds
         self._meter = Meter(call)
         self._name = shown(call.party.name)
@@ -102,8 +102,8 @@ class Talk:
             self._keyboard.on_key = before
 
     def _complete_recording(self) -> None:
-        if self._sink is not None:
-            self._sink.close()
+        if self._sound.recording is not None:
+            self._sound.recording.close()
 
     async def _hang_up_when_told(self) -> None:
         await self._stop.told.wait()
@@ -117,17 +117,23 @@ class Talk:
             self.hang_up()
             self._until = float("inf")
             self._seconds = None
-        self._screen.read(self._meter.read(now, peer_muted=self._peer_muted))
+        self._screen.read(self._meter.read(now, peer_muted=self._peer_muted, microphone_db=self._sound.loudest()))
+        for event, sentence, data in self._sound.news():
+            self._screen.say(event, sentence, sentence=sentence, **data)
         if (words := self._call.spoken_words) and "spoken_words" not in self._told:
             self._told.add("spoken_words")
             self._screen.note("spoken_words", words=words)
         session = self._call.media.session if self._call.media is not None else None
-        if self._sink is not None and self._sink.error is not None:
-            self._tell_once("recording_failed", f"The recording has ended: {self._sink.error.sentence}")
+        self._tell_recording()
         if session is not None and session.finished.is_set():
             error = session.source_error
             why = f"Your sound has ended: {error.sentence}" if error else "Your sound has ended; you send silence now."
             self._tell_once("sound_ended", why)
+
+    def _tell_recording(self) -> None:
+        recording = self._sound.recording
+        if recording is not None and recording.error is not None:
+            self._tell_once("recording_failed", f"The recording has ended: {recording.error.sentence}")
 
     def _tell_once(self, event: str, text: str) -> None:
         if event not in self._told:
@@ -187,7 +193,6 @@ class Talk:
             code, text = _ENDS[EndReason(end.reason)]
             if self._hanging_up:
                 code, text = 0, "You have hung up."
-        if self._sink is not None and self._sink.error is not None:
-            self._tell_once("recording_failed", f"The recording has ended: {self._sink.error.sentence}")
+        self._tell_recording()
         self._screen.say("ended", text.format(self._name), reason=end.reason, exit_code=code)
         return code

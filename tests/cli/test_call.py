@@ -138,7 +138,7 @@ def test_2_usage(run: Run, between: Between, tmp_path: Path) -> None:
         (["call", "bob", *between.relays, "--text-out", tmp_path / "x"], "--manual"),
         (["call", "bob", *between.relays, "--manual", "--signaling", "wss://x"], "--signaling"),
         (["call", "bob", *between.relays, "--manual"], "--text-in"),
-        (["call", "bob", *between.relays, "--play"], "--play"),
+        (["call", "bob", *between.relays, "--no-such-option"], "--no-such-option"),
         (["call", "bob", "--config", tmp_path / "none.toml"], "none.toml"),
     ]
     for arguments, words in cases:

@@ -1,7 +1,7 @@
 """What became of each packet of video, as the peer tells it, without I/O.
 
 How it works. Every packet sent has one fate. It arrived: a message says so, and when, by the peer's clock. Or it was
-lost: three messages told of later ones and not of it; or two seconds have passed; or the peer asked for it again, and the
+lost: three messages told of later ones and not of it; or two seconds passed; or the peer asked for it again, and the
 copy that comes then would look like one that was on the way for long. Messages repeat each other, and only the first
 word on a packet counts.
 
