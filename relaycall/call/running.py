@@ -70,7 +70,7 @@ class Running:
         )
         self.watch.start()
         if not self._picture.show(ends.video):
-            on_event(VideoAdapted(None, Reason.PEER))
+            self._decided(VideoAdapted(None, Reason.PEER))
 
     def show(self, source: VideoSource | None) -> None:
         """Send this from now on; None: no video. Raises VideoNotTaken, and closes it."""

@@ -3,6 +3,9 @@
 A source gives blocks of 960 samples. The track turns each into one Opus packet of exactly 80 bytes, whether it holds
 speech, silence or nothing because the call is muted, and paces them by the monotonic clock. aiortc takes the packets
 as they are (a track may return `av.Packet`), so none of its own encoding or audio levels come into play.
+
+When the network carries no more, the size goes down to 60 or 40 bytes and stays there for seconds: it follows the
+network, never the sound. When packets get lost, each holds a copy of the one before it within the same size.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from array import array
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -25,7 +29,9 @@ from relaycall.media.opus import SAMPLE_RATE as SAMPLE_RATE
 from relaycall.media.opus import Encoder
 
 TIME_BASE = Fraction(1, SAMPLE_RATE)
-PAYLOAD_BYTES = 80  # 20 ms at 32 kb/s
+PAYLOADS = {32000: 80, 24000: 60, 16000: 40}  # bytes of 20 ms, by bit/s
+PAYLOAD_BYTES = PAYLOADS[32000]
+MIN_STEP = 250  # packets between two changes of the size: 5 s
 SILENCE = bytes(FRAME_BYTES)
 MAX_BURST = 5  # packets sent at once to catch up after the event loop stalled
 
@@ -34,6 +40,33 @@ MAX_BURST = 5  # packets sent at once to catch up after the event loop stalled
 # for 20 ms, and 187 µs for "voip" at level 10.
 APPLICATION = "audio"
 COMPLEXITY = 5
+# What libopus is told to expect, by bit/s, when losses are expected at all. It makes copies from 6 on, and with more
+# than 10 sound suffers without a gain: with 20 % lost, STOI is 0.951 for 10, 15 and 20 alike. But at 24 kb/s and below
+# 21 it begins with a narrower band, and going back to the full one clicks in the middle of a tone.
+LOSS_PERCENT = {32000: 10, 24000: 25, 16000: 10}
+
+
+@dataclass(frozen=True, slots=True)
+class AudioEncoding:
+    """How sound is encoded.
+
+    Attributes:
+        bitrate: 32000, 24000 or 16000 bit/s.
+        expected_loss: the share of packets that is expected to be lost, 0 to 1. Above 0 each packet holds a copy of
+            the one before, but at 16000, where there is no room, and where there is no voice to be heard.
+
+    Raises:
+        ConfigError: a value is none of these.
+    """
+
+    bitrate: int = 32000
+    expected_loss: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.bitrate not in PAYLOADS:
+            raise ConfigError("The bit rate of audio is 32000, 24000 or 16000.")
+        if not 0 <= self.expected_loss <= 1:
+            raise ConfigError("The loss that is expected is a share from 0 to 1.")
 
 
 class AudioSource(Protocol):
@@ -102,10 +135,18 @@ class ToneSource:
 
 
 class ConstantRateOpus:
-    """Opus at a constant bit rate (RFC 6716, section 2.1.8): every 20 ms become 80 bytes."""
+    """Opus at a constant bit rate (RFC 6716, section 2.1.8): every 20 ms become 80 bytes, until told otherwise."""
 
     def __init__(self) -> None:
         self._opus = Encoder(APPLICATION, COMPLEXITY, PAYLOAD_BYTES)
+
+    def configure(self, encoding: AudioEncoding) -> None:
+        """Encode in another way from the next packet on."""
+        self._opus.configure(
+            PAYLOADS[encoding.bitrate],
+            loss_percent=LOSS_PERCENT[encoding.bitrate] if encoding.expected_loss else 0,
+            voice=encoding.bitrate < 32000,  # the coding for music needs more
+        )
 
     def encode(self, pcm: bytes, timestamp: int) -> Packet[Any]:
         """One packet for 960 samples. The timestamp is in samples."""
@@ -122,6 +163,7 @@ class OpusTrack(MediaStreamTrack):
 
     Attributes:
         muted: send encoded silence instead of the source, which goes on meanwhile. Set at any time.
+        encoding: of the packets that are made now.
         finished: set when the source has ended.
         error: why it ended, if it failed.
     """
@@ -131,16 +173,22 @@ class OpusTrack(MediaStreamTrack):
     def __init__(self, source: AudioSource) -> None:
         super().__init__()
         self.muted = False
+        self.encoding = self._wanted = AudioEncoding()
         self.finished = asyncio.Event()
         self.error: MediaError | None = None
         self._source = source
         self._encoder: ConstantRateOpus | None = ConstantRateOpus()
         self._start: float | None = None
         self._index = -1  # of the latest packet, in packet times since the start
+        self._made = MIN_STEP  # packets since the size changed; the first change is at once
 
     def begin(self, start: float) -> None:
         """Have the first packet due at this loop time, and the others at whole packet times after it."""
         self._start = start
+
+    def set_encoding(self, encoding: AudioEncoding) -> None:
+        """Encode in this way from the next packet on; a change of the size waits until the last one is 5 s ago."""
+        self._wanted = encoding
 
     def stop(self) -> None:
         """End the track and free the encoder."""
@@ -164,7 +212,21 @@ class OpusTrack(MediaStreamTrack):
         if self._encoder is None:
             raise MediaStreamError
         pcm = SILENCE if self.finished.is_set() else self._read()
+        if self._wanted is not self.encoding:
+            self._adapt(self._encoder)
+        self._made += 1
         return self._encoder.encode(SILENCE if self.muted else pcm, self._index * FRAME_SAMPLES)
+
+    def _adapt(self, encoder: ConstantRateOpus) -> None:
+        wanted = self._wanted
+        if wanted.bitrate != self.encoding.bitrate:
+            if self._made < MIN_STEP:
+                wanted = replace(wanted, bitrate=self.encoding.bitrate)
+            else:
+                self._made = 0
+        if wanted != self.encoding:
+            encoder.configure(wanted)
+        self.encoding = wanted
 
     def _read(self) -> bytes:
         try:

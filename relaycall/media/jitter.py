@@ -19,6 +19,9 @@ cover it would hold back all sound for the sake of 20 ms. What is above the targ
 skipped at once, and before anything was heard, above one frame. Whoever asks brings the rest to zero by making the
 sound shorter or longer.
 
+While packets get lost and the next ones hold copies of them, the target is 25 ms longer, so that the next one is there
+when the copy is needed. It stays so for 20 s after each loss: rare losses must not make the delay go up and down.
+
 Packets that arrive while our own clock is overdue waited for us, not on the way: they do not count as jitter.
 """
 
@@ -28,6 +31,7 @@ import math
 from collections import deque
 
 from relaycall.media.opus import FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE
+from relaycall.media.queueing import Queueing
 
 MAX_TARGET = 0.4  # seconds
 MAX_SURPLUS = 12 * FRAME_SAMPLES  # samples, after the head went back
@@ -40,6 +44,8 @@ MAX_PACKETS = 200  # 4 s
 BLOCK = 0.16  # seconds
 BLOCKS = 10
 ACCIDENTS = 2  # blocks
+COPIES = 20.0  # seconds for which more losses are expected after one
+COPY_WAIT = FRAME_SECONDS + 0.005  # seconds: a frame, and by how much the delay may be below its target
 
 _HALF, _MASK = 1 << 31, (1 << 32) - 1
 
@@ -51,6 +57,7 @@ class JitterBuffer:
         late: packets that came after their turn, or were strays.
         skipped: samples left out because the delay was far too long.
         delay, target: seconds, as of the latest `tick`.
+        queueing: how long packets wait on their way.
     """
 
     def __init__(self) -> None:
@@ -65,8 +72,10 @@ class JitterBuffer:
         self._missing = 0  # frames in a row
         self._strays = 0  # packets in a row
         self._stray_since = 0.0  # arrival of the first of them
+        self.queueing = Queueing()
         self._transits = _Transits()
         self._ticked = 0.0  # time of the latest tick
+        self._copies_until = 0.0  # until when copies are waited for
 
     @property
     def ready(self) -> bool:
@@ -77,6 +86,15 @@ class JitterBuffer:
     def empty(self) -> bool:
         """Whether no packet is there."""
         return not self._packets
+
+    @property
+    def following(self) -> bytes | None:
+        """The packet after the one whose turn it was, if it is there already. It stays."""
+        return self._packets.get(self._head)
+
+    def expect_copies(self) -> None:
+        """A packet was lost, and the one after it holds a copy: wait for those from now on."""
+        self._copies_until = self._ticked + COPIES
 
     def add(self, timestamp: int, payload: bytes, now: float) -> None:
         """Take a packet as it arrives."""
@@ -96,6 +114,7 @@ class JitterBuffer:
         self._strays = 0
         if now <= self._ticked + FRAME_SECONDS + OVERDUE or self._transits.empty:
             self._transits.add(transit, now)
+            self.queueing.add(transit, now)
         if timestamp < self._head:
             if not self._goes_back_to(timestamp):
                 self.late += 1
@@ -119,7 +138,8 @@ class JitterBuffer:
         self._ticked = now
         if self._transits.empty:
             return 0
-        self.target = min(FRAME_SECONDS + self._transits.spread, MAX_TARGET)
+        copies = COPY_WAIT if now < self._copies_until else 0.0
+        self.target = min(FRAME_SECONDS + copies + self._transits.spread, MAX_TARGET)
         self.delay = now - (self._head - waiting) / SAMPLE_RATE - self._transits.least
         self._surplus = round((self.delay - self.target) * SAMPLE_RATE)
         if self._surplus > (MAX_AT_ALL if self._heard is not None else FRAME_SAMPLES):

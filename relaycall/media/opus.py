@@ -2,6 +2,9 @@
 
 FFmpeg's wrapper can neither conceal a lost packet nor encode as quickly. The library is the copy that PyAV brings
 along; without one, the system's.
+
+In-band FEC (RFC 6716, section 2.1.7): a packet can hold a copy of the 20 ms before it, at a lower rate and within the
+same size. Opus makes copies of voices only, where it hears one, from 24 kb/s on.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ MAX_PAYLOAD = 1500  # bytes; what is longer is not decoded
 # opus_defines.h
 _OK = 0
 _SET_BITRATE, _SET_VBR, _SET_COMPLEXITY = 4002, 4006, 4010
+_SET_INBAND_FEC, _SET_PACKET_LOSS_PERC, _SET_SIGNAL = 4012, 4014, 4024
+_AUTO, _VOICE = -1000, 3001
 _APPLICATIONS = {"voip": 2048, "audio": 2049}
 
 
@@ -40,9 +45,13 @@ class _DecoderState(ctypes.Structure):
 
 _Samples = ctypes.c_int16 * FRAME_SAMPLES
 
+# The first byte of a packet (RFC 6716, section 3.1): from 16 * 8 on it is CELT alone, which knows no copies.
+_MUSIC = 0x80
+_VOICE_20_MS = frozenset({1, 5, 9, 13, 15})
+
 
 class Encoder:
-    """Makes packets that all have the same size.
+    """Makes packets that all have the same size, until it is told another.
 
     Args:
         application: "voip" or "audio".
@@ -62,10 +71,34 @@ class Encoder:
         self.close = weakref.finalize(self, library.opus_encoder_destroy, state)  # also when it is collected
         self._state = state
         self._encode = library.opus_encode
+        self._set({_SET_VBR: 0, _SET_COMPLEXITY: complexity})
+        self.configure(payload_bytes)
+
+    def configure(self, payload_bytes: int, *, loss_percent: int = 0, voice: bool = False) -> None:
+        """Make other packets from the next one on. The sound goes on without a click, which a new encoder would make.
+
+        Args:
+            payload_bytes: the size of every packet; 80 is 32 kb/s.
+            loss_percent: how much is expected to be lost, 0 to 100. Above 0 packets hold copies, where there is room.
+            voice: whatever the sound is, code it as a voice.
+
+        Raises:
+            MediaError: libopus refuses the settings, or the encoder is closed.
+        """
+        self._set(
+            {
+                _SET_BITRATE: payload_bytes * 400,
+                _SET_INBAND_FEC: int(loss_percent > 0),
+                _SET_PACKET_LOSS_PERC: loss_percent,
+                _SET_SIGNAL: _VOICE if voice else _AUTO,
+            }
+        )
         self._payload = ctypes.create_string_buffer(payload_bytes)
-        settings = {_SET_BITRATE: payload_bytes * 400, _SET_VBR: 0, _SET_COMPLEXITY: complexity}
+
+    def _set(self, settings: dict[int, int]) -> None:
+        control = _library().opus_encoder_ctl
         for request, value in settings.items():
-            if library.opus_encoder_ctl(state, request, ctypes.c_int32(value)) != _OK:
+            if not self.close.alive or control(self._state, request, ctypes.c_int32(value)) != _OK:
                 raise MediaError("libopus refused a setting of the encoder.", "Update libopus.")
 
     def encode(self, pcm: bytes) -> bytes:
@@ -99,23 +132,57 @@ class Decoder:
         self._state = state
         self._decode = library.opus_decode
         self._pcm = _Samples()
+        self._can_restore = True
 
     def decode(self, payload: bytes) -> bytes | None:
         """960 samples, 16-bit. None if the payload, of any length, is not a packet of 20 ms."""
         if not 0 < len(payload) <= MAX_PAYLOAD:  # without any, libopus conceals
             return None
+        self._can_restore = payload[0] < _MUSIC  # after one that is not a voice, libopus does not look at copies
         return self._run(payload)
+
+    def restore(self, following: bytes) -> bytes | None:
+        """960 samples of a packet that is missing, from the one after it. None if that holds no copy of it."""
+        if not self._can_restore or not has_copy(following):
+            return None
+        return self._run(following, 1)
 
     def conceal(self) -> bytes:
         """960 samples in place of a packet that is missing, from what was decoded before."""
         return self._run(None) or bytes(FRAME_BYTES)
 
-    def _run(self, payload: bytes | None) -> bytes | None:
+    def _run(self, payload: bytes | None, copy: int = 0) -> bytes | None:
         if not self.close.alive:
             return None
         # Room for 20 ms: libopus refuses a longer packet before it writes anything.
-        samples = self._decode(self._state, payload, len(payload or b""), self._pcm, FRAME_SAMPLES, 0)
+        samples = self._decode(self._state, payload, len(payload or b""), self._pcm, FRAME_SAMPLES, copy)
         return bytes(self._pcm) if samples == FRAME_SAMPLES else None
+
+
+def has_copy(payload: bytes) -> bool:
+    """Whether a packet of 20 ms holds a copy of the 20 ms before it (RFC 6716, sections 3.1, 3.2.5 and 4.2.4).
+
+    The flag is the second bit of the frame, and with stereo the fourth, too: voice activity comes before each.
+    """
+    if not 1 < len(payload) <= MAX_PAYLOAD or payload[0] >> 3 not in _VOICE_20_MS:
+        return False
+    frame, end = 1, len(payload)
+    frames = payload[0] & 3
+    if frames == 3:  # any number of frames, and padding
+        count, frame = payload[1], 2
+        if count & 0x3F != 1:
+            return False
+        while count & 0x40:  # more of the padding's length follows
+            if frame >= end:
+                return False
+            length = payload[frame]
+            frame += 1
+            end -= min(length, 254)
+            if length < 255:
+                break
+    elif frames:
+        return False
+    return frame < end and payload[frame] & (0x50 if payload[0] & 4 else 0x40) != 0
 
 
 @functools.cache

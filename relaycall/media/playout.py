@@ -4,8 +4,9 @@ It stands in for aiortc's jitter buffer. That one turns a single lost packet int
 of as much, and hands frames to a decoder thread, whose wake-ups cost more than the decoding.
 
 `jitter` says which packet is due, libopus makes up for the missing ones, `stretch` brings the delay back to its target.
-What is made up fades away within 100 ms, and silence follows until there is sound again: the listener's timeline has no
-gaps. The clock shares its wake-ups with the sending of packets, since waking up is most of what 20 ms of a call cost.
+A missing packet is restored if the one after it is there and holds a copy of it; otherwise something is made up, which
+fades away within 100 ms, and silence follows until there is sound again: the listener's timeline has no gaps. The clock
+shares its wake-ups with the sending of packets, since waking up is most of what 20 ms of a call cost.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from av import AudioFrame
 
 from relaycall.media.audio import FRAME_BYTES, FRAME_SAMPLES, FRAME_SECONDS, SAMPLE_RATE, SILENCE, pcm_frame
 from relaycall.media.jitter import JitterBuffer
-from relaycall.media.opus import Decoder
+from relaycall.media.opus import Decoder, has_copy
+from relaycall.media.queueing import Queueing
 from relaycall.media.stretch import ABOVE, BELOW, NEEDED, Stretcher, fade
 
 MAX_BURST = 5  # frames delivered at once to catch up after the event loop stalled
@@ -37,7 +39,8 @@ class Playout:
         phase: loop time of any moment at which frames are to be delivered; set before the first packet.
         frames: delivered so far.
         played: packets decoded for them.
-        concealed: frames for which no packet was there, or none that is Opus.
+        recovered: frames restored from the copy in the packet after theirs.
+        concealed: the other frames, for which no packet was there, or none that is Opus.
         undecodable: packets that are not 20 ms of Opus.
 
     Raises:
@@ -46,7 +49,7 @@ class Playout:
 
     def __init__(self, deliver: Callable[[AudioFrame], None]) -> None:
         self.phase = 0.0
-        self.frames = self.played = self.concealed = self.undecodable = 0
+        self.frames = self.played = self.recovered = self.concealed = self.undecodable = 0
         self._deliver = deliver
         self._buffer = JitterBuffer()
         self._decoder = Decoder()
@@ -76,6 +79,11 @@ class Playout:
         return self._buffer.target * 1000
 
     @property
+    def queue_ms(self) -> float:
+        """By how much packets of the last second came later than the quickest of the last 30 s, on average."""
+        return self._buffer.queueing.mean * 1000
+
+    @property
     def removed_ms(self) -> float:
         """Sound left out to bring the delay back."""
         return (self._buffer.skipped + self._stretcher.removed) * 1000 / SAMPLE_RATE
@@ -91,6 +99,10 @@ class Playout:
             self._timer = self._loop.call_at(self._due, self._tick)
         self._buffer.add(packet.timestamp, packet.payload, self._loop.time())
         return False, None
+
+    def path_changed(self) -> None:
+        """Packets come another way: what they took before says nothing of how long they wait now."""
+        self._buffer.queueing = Queueing()
 
     def close(self) -> None:
         """Stop the clock, deliver what is held back, at most 500 ms, and free the decoder. Idempotent."""
@@ -142,12 +154,31 @@ class Playout:
     def _decoded(self) -> bytes:
         """The next 20 ms of what was sent, or what stands in for them."""
         payload = self._buffer.next()
-        pcm = self._decoder.decode(payload) if payload is not None else None
+        if payload is None:
+            pcm = self._restored()
+        else:
+            if self._missing and has_copy(payload):
+                self._buffer.expect_copies()  # there was one, and we did not wait for it
+            pcm = self._decoder.decode(payload)
+            if pcm is not None:
+                self.played += 1
+            else:
+                self.undecodable += 1
+        if pcm is None:
+            return self._made_up()
+        loudness, self._loudness, self._missing = self._loudness, 1.0, False
+        return pcm if loudness == 1.0 else fade(pcm, loudness, 1.0)
+
+    def _restored(self) -> bytes | None:
+        """The missing packet's 20 ms, from the one after it."""
+        following = self._buffer.following
+        pcm = self._decoder.restore(following) if following is not None else None
         if pcm is not None:
-            self.played += 1
-            loudness, self._loudness, self._missing = self._loudness, 1.0, False
-            return pcm if loudness == 1.0 else fade(pcm, loudness, 1.0)
-        self.undecodable += payload is not None
+            self.recovered += 1
+            self._buffer.expect_copies()
+        return pcm
+
+    def _made_up(self) -> bytes:
         self.concealed += 1
         loudness = self._loudness
         if loudness == 0.0:

@@ -22,7 +22,7 @@ from aiortc.stats import RTCInboundRtpStreamStats, RTCRemoteInboundRtpStreamStat
 from av import AudioFrame
 
 from relaycall.errors import CallClosed, ConfigError, MediaError
-from relaycall.media.audio import SAMPLE_RATE, AudioSink, AudioSource, OpusTrack
+from relaycall.media.audio import SAMPLE_RATE, AudioEncoding, AudioSink, AudioSource, OpusTrack
 from relaycall.media.counters import TransportCounters
 from relaycall.media.playout import Playout
 from relaycall.media.srtp import derive_keys
@@ -42,7 +42,8 @@ class AudioStats:
     Attributes:
         frames_sent, frames_received: audio packets, of 20 ms each.
         frames_heard: packets of the peer that were decoded and delivered.
-        concealed: frames of 20 ms that were delivered without one: made up, or silence when more than 100 ms are
+        recovered: frames of 20 ms whose packet was missing, restored from the one after it.
+        concealed: frames of 20 ms that were delivered without either: made up, or silence when more than 100 ms are
             missing.
         late: packets that came too late to be heard.
         undecodable: packets that are not 20 ms of Opus.
@@ -58,6 +59,7 @@ class AudioStats:
     frames_sent: int
     frames_received: int
     frames_heard: int
+    recovered: int
     concealed: int
     late: int
     undecodable: int
@@ -142,6 +144,37 @@ class AudioSession:
         self._track.muted = muted
 
     @property
+    def encoding(self) -> AudioEncoding:
+        """How sound is encoded now."""
+        return self._track.encoding
+
+    def set_encoding(self, bitrate: int, expected_loss: float = 0.0) -> None:
+        """Encode the sound that follows in another way. The other side needs no notice.
+
+        Args:
+            bitrate: 32000, 24000 or 16000 bit/s: packets of 80, 60 or 40 bytes. It changes at most every 5 s; a change
+                that comes too early waits until then.
+            expected_loss: the share of packets that gets lost on the way, 0 to 1. Above 0 packets of voice hold copies
+                of the ones before, at 24000 bit/s and more.
+
+        Raises:
+            ConfigError: a value is out of range.
+        """
+        self._track.set_encoding(AudioEncoding(bitrate, expected_loss))
+
+    @property
+    def queue_ms(self) -> float:
+        """How long sound waits on its way to us: by how much it came later than its quickest of the last 30 s.
+
+        It is the mean of the last second in which any came; 0.0 before. Clocks that drift apart add 3 ms at 100 ppm.
+        """
+        return self._playout.queue_ms
+
+    def path_changed(self) -> None:
+        """Sound comes to us another way from now on: `queue_ms` begins anew."""
+        self._playout.path_changed()
+
+    @property
     def source_error(self) -> MediaError | None:
         """Why the source ended, if it failed. Silence is sent since."""
         return self._track.error
@@ -202,6 +235,7 @@ class AudioSession:
             frames_sent=self.frames_sent,
             frames_received=self.frames_received,
             frames_heard=self.frames_heard,
+            recovered=self._playout.recovered,
             concealed=self._playout.concealed,
             late=self._playout.late,
             undecodable=self._playout.undecodable,

@@ -18,7 +18,10 @@ from relaycall.media.audio import (
     FRAME_BYTES,
     FRAME_SAMPLES,
     MAX_BURST,
+    MIN_STEP,
     PAYLOAD_BYTES,
+    PAYLOADS,
+    AudioEncoding,
     AudioSource,
     ConstantRateOpus,
     OpusTrack,
@@ -82,6 +85,76 @@ async def test_mute_changes_neither_size_nor_pace() -> None:
     source.close()
     assert {len(bytes(packet)) for packet in packets} == {PAYLOAD_BYTES}
     assert [packet.pts for packet in packets] == [number * FRAME_SAMPLES for number in range(40)]
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packets come as fast as they are asked for."""
+
+    async def at_once(seconds: float) -> None:
+        pass
+
+    monkeypatch.setattr("relaycall.media.audio.asyncio.sleep", at_once)
+
+
+@pytest.mark.parametrize(("bitrate", "size"), PAYLOADS.items())
+@pytest.mark.parametrize("loss", [0.0, 0.1])
+async def test_each_step_has_one_size_in_speech_silence_and_mute(
+    bitrate: int, size: int, loss: float, no_waiting: None
+) -> None:
+    source = ListSource(*blocks_of(FileSource(SPEECH))[:300], None)
+    track = OpusTrack(source)
+    track.set_encoding(AudioEncoding(bitrate, loss))
+    sizes = set()
+    for number in range(400):
+        track.muted = number // 50 % 3 == 1
+        sizes.add(len(bytes(await track.recv())))
+    assert track.finished.is_set(), "there was speech, mute, and silence"
+    assert sizes == {size}
+    assert track.encoding == AudioEncoding(bitrate, loss)
+
+
+async def test_the_size_changes_at_most_every_5_seconds(no_waiting: None) -> None:
+    track = OpusTrack(SilenceSource())
+    sizes = [len(bytes(await track.recv()))]
+    wanted = itertools.cycle([AudioEncoding(16000), AudioEncoding(24000, 0.1), AudioEncoding(32000, 0.2)])
+    for _ in range(1200):
+        track.set_encoding(next(wanted))
+        sizes.append(len(bytes(await track.recv())))
+    changes = [number for number in range(1, len(sizes)) if sizes[number] != sizes[number - 1]]
+    assert changes[0] == 1, "the first at once"
+    assert len(changes) >= 4
+    assert min(later - earlier for earlier, later in itertools.pairwise(changes)) >= MIN_STEP == 250
+
+
+async def test_a_change_that_waits_is_made_and_the_expected_loss_does_not_wait(no_waiting: None) -> None:
+    track = OpusTrack(SilenceSource())
+    track.set_encoding(AudioEncoding(24000))
+    await track.recv()
+    track.set_encoding(AudioEncoding(16000, 0.1))
+    assert len(bytes(await track.recv())) == 60
+    assert track.encoding == AudioEncoding(24000, 0.1)
+    sizes = [len(bytes(await track.recv())) for _ in range(MIN_STEP)]
+    assert sizes == [60] * (MIN_STEP - 2) + [40] * 2
+    assert track.encoding == AudioEncoding(16000, 0.1)
+
+
+async def test_the_same_encoding_again_changes_nothing(no_waiting: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    configured: list[AudioEncoding] = []
+    monkeypatch.setattr(ConstantRateOpus, "configure", lambda self, encoding: configured.append(encoding))
+    track = OpusTrack(SilenceSource())
+    for loss in (0.0, 0.0, 0.1, 0.1, 0.1):
+        track.set_encoding(AudioEncoding(expected_loss=loss))
+        await track.recv()
+    assert configured == [AudioEncoding(expected_loss=0.1)]
+
+
+@pytest.mark.parametrize(
+    ("bitrate", "loss"), [(0, 0), (31999, 0), (64000, 0), (32000, -0.1), (32000, 1.1), (32000, math.nan)]
+)
+def test_an_encoding_out_of_range(bitrate: int, loss: float) -> None:
+    with pytest.raises(ConfigError):
+        AudioEncoding(bitrate, loss)
 
 
 async def test_the_source_goes_on_while_muted() -> None:

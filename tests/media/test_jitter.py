@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relaycall.media.jitter import MAX_AT_ALL, MAX_PACKETS, MAX_TARGET, JitterBuffer
+from relaycall.media.jitter import COPIES, COPY_WAIT, MAX_AT_ALL, MAX_PACKETS, MAX_TARGET, JitterBuffer
 from relaycall.media.opus import FRAME_SAMPLES as FRAME
 from relaycall.media.opus import FRAME_SECONDS
 from relaycall.media.opus import SAMPLE_RATE as RATE
@@ -260,6 +260,50 @@ def test_the_base_follows_a_clock_that_drifts(drift: float) -> None:
             waiting += FRAME
     assert max(abs(surplus) for surplus in surpluses[100:]) < 0.03 * RATE
     assert listener.buffer.late <= 3
+
+
+def test_the_packet_after_a_missing_one_can_be_seen(listener: Listener) -> None:
+    listener.call(10)
+    assert listener.buffer.following is None
+    listener.gets(11)
+    assert listener.hears() == [None]
+    assert listener.buffer.following == b"11"
+    assert listener.hears() == [11]
+    assert listener.buffer.following is None
+
+
+def test_the_target_is_longer_for_20_s_after_each_loss_with_a_copy(listener: Listener) -> None:
+    listener.call(100)
+    start = listener.now
+    listener.buffer.expect_copies()
+    targets = []
+    for number in range(100, 2000):
+        listener.gets(number)
+        listener.hears()
+        if listener.now - start == pytest.approx(10):
+            listener.buffer.expect_copies()
+        targets.append((listener.now - start, listener.buffer.target))
+    assert all(target == pytest.approx(FRAME_SECONDS + COPY_WAIT) for time, target in targets if time < 9.9 + COPIES)
+    assert all(target == pytest.approx(FRAME_SECONDS) for time, target in targets if time > 10.1 + COPIES)
+
+
+def test_what_waits_on_the_way_is_known(listener: Listener) -> None:
+    listener.call(100)
+    assert listener.buffer.queueing.mean == pytest.approx(0)
+    listener.hears(4)
+    for number in range(100, 200):
+        listener.gets(number)
+        listener.hears()
+    assert listener.buffer.queueing.mean == pytest.approx(0.08)
+
+
+def test_our_own_stall_is_no_queue(listener: Listener) -> None:
+    listener.call(100)
+    for number in range(100, 200, 10):
+        listener.now += 9 * FRAME_SECONDS
+        listener.gets(*range(number, number + 10))
+        listener.hears()
+    assert listener.buffer.queueing.mean == pytest.approx(0)
 
 
 # --- whatever comes ---------------------------------------------------------------------------------------------------

