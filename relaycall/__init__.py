@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from relaycall.identity.ratchet import RatchetSealer
     from relaycall.identity.safety import SafetyNumber, safety_number
     from relaycall.identity.sealer import EnvelopeSealer, Opened, Sealer
-    from relaycall.media.audio import AudioSink, AudioSource, SilenceSource, ToneSource
+    from relaycall.media.audio import AudioEncoding, AudioSink, AudioSource, SilenceSource, ToneSource
     from relaycall.media.devices.listing import AudioDevice, list_devices
     from relaycall.media.devices.microphone import Microphone
     from relaycall.media.devices.speaker import Speaker
@@ -85,6 +85,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioAdapted",
     "AudioDevice",
+    "AudioEncoding",
     "AudioSession",
     "AudioSink",
     "AudioSource",
@@ -251,7 +252,7 @@ _HOMES = {
         "RelayGone",
         "RelaySuspected",
     ],
-    "relaycall.media.audio": ["AudioSink", "AudioSource", "SilenceSource", "ToneSource"],
+    "relaycall.media.audio": ["AudioEncoding", "AudioSink", "AudioSource", "SilenceSource", "ToneSource"],
     "relaycall.media.files": ["FileSink", "FileSource"],
     "relaycall.media.session": ["AudioSession", "AudioStats"],
     "relaycall.peerconnection": ["RelayPeerConnection", "rtc_configuration"],

@@ -26,6 +26,7 @@ WAITS, CLEAN_WAIT = 0.1, 0.05  # seconds on the way
 WAITS_REPORTS, LOSES_REPORTS = 4, 5
 LOSES, CLEAN_LOSS = 0.08, 0.05  # shares
 TRIAL = 6.0  # seconds
+LOWEST_WITH_COPIES = 1  # step: below it no packet has room for a copy of the one before
 UNCHANGED, AGAIN = 0.5, 1.7  # of the loss before: what is still the same, and what is worth another trial
 BETWEEN = 10.0  # seconds
 UP_AFTER, MAX_UP_AFTER = 20.0, 160.0  # seconds
@@ -103,7 +104,7 @@ class Voice:
             return
         elif self.step + 1 < len(AUDIO_BITRATES) and self._waiting >= WAITS_REPORTS:
             self._down(now, Reason.RATE)
-        elif self.step + 1 < len(AUDIO_BITRATES) and self._losing >= LOSES_REPORTS:
+        elif self.step < LOWEST_WITH_COPIES and self._losing >= LOSES_REPORTS:
             self._trial = (now + TRIAL, hearing.loss)
             self._down(now, Reason.LOSS)
         elif self.step > self.floor and now - self._clean_since >= self._up_after:
