@@ -266,7 +266,7 @@ class Connection(AioiceShape):
             raise NoPath
 
     def compare(self) -> None:
-        """This path has become bad: measure all of them, and go to a better one in three seconds if there is one."""
+        """This path has become bad: measure all of them, and go to a better one in five seconds if there is one."""
         self._driver.compare()
 
     # --- what happens -------------------------------------------------------------------------------------------------

@@ -101,7 +101,7 @@ class Driver:
         self.pump()
 
     def compare(self) -> None:
-        """Check every path often for two seconds, and go to a better one if there is."""
+        """Check every path often for four seconds, and go to a better one if there is."""
         self._trial.start(self._agent.pairs.values(), self._loop.time())
         self.pump()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
 from relaycall.ice.pair import Pair
-from relaycall.ice.trial import CLEARLY_FEWER, INTERVAL, LASTS, MAX_PAIRS, MAX_WAIT, NEVER, Trial
+from relaycall.ice.trial import CLEARLY_FEWER, INTERVAL, LASTS, MAX_PAIRS, MAX_PAUSE, MAX_WAIT, NEVER, PAUSE, Trial
 from relaycall.stun.address import Address
 
 SEEDS = range(20)
@@ -99,6 +100,23 @@ def test_many_paths_are_not_all_checked() -> None:
     trial.start(pairs, 20.0)
     trial.handle_timeout(pairs[0], 20.0)
     assert sum(pair.next_check == 20.0 for pair in pairs) == MAX_PAIRS
+
+
+def test_after_a_trial_in_vain_the_next_one_waits_ever_longer() -> None:
+    pairs = [a_pair(1, 0.1), a_pair(2, 0.1)]
+    trial, now, began = Trial(), 20.0, []
+    while now < 1000:
+        trial.start(pairs, now)
+        if trial.next_timeout() < NEVER:
+            began.append(now)
+            while trial.next_timeout() < NEVER:
+                now = trial.next_timeout()
+                assert trial.handle_timeout(pairs[0], now) is None
+        now += 1
+    waits = [after - before for before, after in pairwise(began)]
+    assert waits == sorted(waits)
+    assert PAUSE < waits[0] < PAUSE + 2 * LASTS
+    assert MAX_PAUSE < waits[-1] < MAX_PAUSE + 2 * LASTS
 
 
 def test_a_second_trial_waits_for_the_first() -> None:
