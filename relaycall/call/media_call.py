@@ -229,6 +229,7 @@ class MediaCall:
             self._ends,
             self._options,
             peer_takes=theirs.video.takes,
+            on_advice=self._advised,
             on_event=self._emit,
             on_shown=self._shown,
         )
@@ -336,6 +337,11 @@ class MediaCall:
             settled = monotonic() >= self._settled_at  # the first choice may be corrected at once
             if old is not None and (settled or event.failed) and self._closing is None:
                 self._report_later(old, event)
+
+    def _advised(self) -> None:
+        """The path has become bad: compare it with the others, and the relays with those that we do not hold."""
+        self.connection.compare()
+        self._pool.remeasure()
 
     def _shown(self, shown: bool) -> None:
         if self._in_band is not None:

@@ -28,6 +28,7 @@ class Running:
         ends: what our user gave. The video of it is closed in the end.
         options: how media is sent.
         peer_takes: codecs of video that the other side takes, by name; none: it takes no video.
+        on_advice: called when another path is advised.
         on_event: called with each `LevelChanged`, `VideoAdapted` and `AudioAdapted`.
         on_shown: called with whether we show something, whenever that changes.
 
@@ -43,6 +44,7 @@ class Running:
         options: MediaOptions,
         *,
         peer_takes: Sequence[str],
+        on_advice: Callable[[], None],
         on_event: Callable[[CallEvent], None],
         on_shown: Callable[[bool], None],
     ) -> None:
@@ -65,6 +67,7 @@ class Running:
             rtt_limit_ms=options.rtt_limit_ms,
             loss_limit=options.loss_limit,
             complete=self._picture.complete,
+            on_advice=on_advice,
             on_report=self._steering.report,
             on_event=on_event,
         )

@@ -25,6 +25,7 @@ class Watch:
         connection: its path.
         rtt_limit_ms, loss_limit: above which, over five seconds, another path is looked for; None for never.
         complete: adds to a reading what is known of the video.
+        on_advice: called when another path is advised.
         on_report: called with what the other side reports, once a second.
         on_event: called with each change of level.
 
@@ -42,6 +43,7 @@ class Watch:
         rtt_limit_ms: float | None = RTT_LIMIT_MS,
         loss_limit: float | None = LOSS_LIMIT,
         complete: Callable[[Reading], Reading],
+        on_advice: Callable[[], None],
         on_report: Callable[[float, PeerReport], None],
         on_event: Callable[[CallEvent], None],
     ) -> None:
@@ -51,6 +53,7 @@ class Watch:
         self._session = session
         self._connection = connection
         self._complete = complete
+        self._on_advice = on_advice
         self._on_report = on_report
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
@@ -113,7 +116,7 @@ class Watch:
             self.history.mark(changed.at, "level", f"{changed.old} before, {changed.new} from here on")
             self._on_event(changed)
         if self._monitor.advice(now) is not None:
-            self._connection.compare()
+            self._on_advice()
 
     def _read(self) -> Reading:
         stats = self._session.stats()

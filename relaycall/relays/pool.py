@@ -32,7 +32,7 @@ from relaycall.relays.server import RelayServer
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 300.0  # seconds between measurements
+INTERVAL, REMEASURE = 300.0, 60.0  # seconds between measurements, and the least when one is wanted sooner
 OPEN_GRACE = 0.5  # seconds the others get once one relay has answered; later ones are taken as well
 MEASURED_KEEP, MOST_KEPT = 2, 4
 WATCH = 1.0  # seconds between looks at this machine's own address
@@ -124,7 +124,7 @@ class RelayPool:
         self._borrower: Borrower | None = None
         self._failures: dict[RelayServer, RelayError] = {}
         self._told: dict[RelayServer, str] = {}
-        self._measure_at = float("inf")
+        self._measure_at = self._measured_at = float("inf")
         self._watch_at = 0.0
         self._wake = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -159,6 +159,11 @@ class RelayPool:
         self._borrower = borrower
         for hold in self._keeping.ordered:
             self._hand_over(hold)
+
+    def remeasure(self) -> None:
+        """Measure soon, if at all and unless that was done in the last minute: the path in use has become bad."""
+        self._measure_at = min(self._measure_at, max(self._loop.time(), self._measured_at + REMEASURE))
+        self._wake.set()
 
     def lost(self, allocation: Allocation, error: RelayError) -> None:
         """The borrower's word that an allocation is gone, as its `on_lost` told. Another takes its place."""
@@ -234,7 +239,7 @@ class RelayPool:
                 self._renewal.at = float("inf")
                 self._start(self._in_background(self._renew))
             if now >= self._measure_at:
-                self._measure_at = float("inf")
+                self._measure_at = self._measured_at = float("inf")
                 self._start(self._in_background(self._measure))
             await self._pause(min(self._step(), self._watch_at, self._renewal.at, self._measure_at))
 
@@ -369,7 +374,8 @@ class RelayPool:
                 results = await self._probe(relays)
             self._keeping.measured(results, self._loop.time())
         finally:
-            self._measure_at = self._loop.time() + self._interval
+            self._measured_at = self._loop.time()
+            self._measure_at = self._measured_at + self._interval
 
     async def _probe(self, servers: Sequence[RelayServer]) -> list[ProbeResult]:
         plain = {self._renewal.dialled(server): server for server in servers}

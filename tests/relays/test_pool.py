@@ -107,6 +107,31 @@ async def test_a_relay_that_became_clearly_better_is_moved_to_make_before_break(
             await eventually(lambda: not replaced.alive, timeout=2)
 
 
+async def test_relays_are_measured_again_when_that_is_advised_and_not_more_than_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with relays(2) as running:
+        measured, times = module.probe, []
+
+        async def probe(*arguments: Any, **options: Any) -> Any:
+            times.append(asyncio.get_running_loop().time())
+            return await measured(*arguments, **options)
+
+        monkeypatch.setattr(module, "probe", probe)
+        monkeypatch.setattr(module, "REMEASURE", 0.5)
+        async with RelayPool(servers(running), laboratory=True) as pool:
+            opened = len(times)
+            for _ in range(4):
+                pool.remeasure()
+            await eventually(lambda: len(times) > opened, timeout=5)
+            assert times[opened] - times[opened - 1] >= 0.5
+            done = len(times)
+        async with RelayPool(servers(running), measure=False, laboratory=True) as pool:
+            pool.remeasure()
+            await asyncio.sleep(0.2)
+        assert len(times) == done, "not if nothing is measured"
+
+
 async def test_credentials_are_renewed_before_they_expire_by_new_allocations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renewing, "FIRST_RETRY", 0.05)
     log, source = Log(), Minted(0.5)
