@@ -22,6 +22,7 @@ from aiortc import (
     RTCPeerConnection,
     RTCSessionDescription,
 )
+from aiortc.codecs import h264, vpx
 from aiortc.exceptions import InvalidStateError
 from aiortc.sdp import candidate_to_sdp
 
@@ -47,6 +48,7 @@ from relaycall.sdp import check_candidate, check_relay_only, incoming, outgoing
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 30.0  # seconds
+MIN_VIDEO_BITRATE = 50_000  # bit/s: aiortc's 250000 and 500000 leave no room for the voice on a narrow link
 _GOODBYE = 0.7  # seconds for aiortc's part of close(); that of the connection takes 1.2 at most
 
 
@@ -126,6 +128,8 @@ class RelayPeerConnection(RTCPeerConnection):
         servers = list(relays or []) or _servers(configuration)
         if not servers:
             raise ConfigError("No relay is configured.", "Give at least one TURN server.")
+        vpx.MIN_BITRATE = min(vpx.MIN_BITRATE, MIN_VIDEO_BITRATE)  # for all of aiortc in this process
+        h264.MIN_BITRATE = min(h264.MIN_BITRATE, MIN_VIDEO_BITRATE)
         self._servers = servers[:MAX_CANDIDATES]
         self._laboratory = laboratory
         self._connect_timeout = connect_timeout

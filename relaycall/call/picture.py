@@ -9,6 +9,7 @@ from dataclasses import replace
 from relaycall.call.steering import Steering
 from relaycall.errors import MediaError
 from relaycall.media.transport import RtpTransport
+from relaycall.media.video.encoder import can_encode
 from relaycall.media.video.format import VideoCodec
 from relaycall.media.video.receiver import VideoReceiver
 from relaycall.media.video.sender import VideoSender
@@ -25,7 +26,8 @@ class Picture:
     Args:
         transport: carries it.
         steering: says how it is sent.
-        peer_takes: codecs that the other side takes, by name, the one it prefers first; none: it takes no video.
+        peer_takes: codecs that the other side takes, by name, the one it prefers first; none: it takes no video. The
+            first that this machine can code is used.
         sink: where what they show goes. None: nothing is taken.
         rtt: of the path, in seconds; None while unknown.
         on_shown: called with whether we show something, whenever that changes.
@@ -49,10 +51,11 @@ class Picture:
         self._on_shown = on_shown
         if sink is not None:
             self.receiver = VideoReceiver(transport, TAKES, sink, rtt=rtt)
-        if peer_takes:
+        codec = next(filter(can_encode, map(VideoCodec, peer_takes)), None)
+        if codec is not None:
             self.sender = steering.sender = VideoSender(
                 transport,
-                VideoCodec(peer_takes[0]),
+                codec,
                 on_sent=steering.sent,
                 on_fates=steering.fates,
                 on_size=self._sized,

@@ -10,14 +10,18 @@ from typing import Any, TypeVar
 
 import click
 
+from relaycall.call.ends import MIN_LIMIT
 from relaycall.call.phone import CARRIED, Phone
 from relaycall.cli.asking import check_terminal
 from relaycall.cli.call_sound import MICROPHONE, CallSound, Failed
+from relaycall.cli.call_video import CallVideo, check_video
 from relaycall.cli.carrying import Carrier
 from relaycall.cli.config import config_option
 from relaycall.cli.demo import given_relays
 from relaycall.cli.hints import changed_step
 from relaycall.cli.keyboard import Keyboard
+from relaycall.cli.movie import check_movie
+from relaycall.cli.page_file import check_page, path_of_call
 from relaycall.cli.quiet import quiet_libraries
 from relaycall.cli.remote_text import shown
 from relaycall.cli.screen import Screen
@@ -28,8 +32,9 @@ from relaycall.identity.own import load_own
 from relaycall.relays.configured import configured_relays
 from relaycall.relays.pool import PoolEvent
 from relaycall.relays.server import RelayServer
-from relaycall.signaling.base import SignalingState
+from relaycall.signaling.base import Signaling, SignalingState
 from relaycall.signaling.manual import ManualTransport
+from relaycall.signaling.opening import open_signaling
 from relaycall.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,6 +56,9 @@ _OPTIONS = [
         "--play", is_flag=False, flag_value="", metavar="[NAME]", help="Play what is heard, on a speaker of that name."
     ),
     click.option("--record", type=_path, help="Record what is heard: .wav, .ogg or .opus."),
+    click.option("--video", metavar="FILE|test|camera[:NAME]", help="What to show. A file is played once."),
+    click.option("--record-video", type=_path, help="Take video, and record it with the sound: .mkv, .mp4 or .webm."),
+    click.option("--report", type=_path, help="Write what the call was like to this page, once it is over: .html."),
     click.option("--seconds", type=click.FloatRange(0.1, 86400), help="Hang up this long after connecting."),
     click.option("--signaling", metavar="URL", help="Have our mailbox on this server from now on."),
     click.option(
@@ -66,6 +74,13 @@ _OPTIONS = [
     ),
     config_option,
     click.option("--protect", is_flag=True, help="Send the audio over two paths all the time."),
+    click.option(
+        "--max-bitrate",
+        type=click.IntRange(MIN_LIMIT // 1000, 1_000_000),
+        metavar="KBIT",
+        help="Send and take no more kbit/s than this, with all headers.",
+    ),
+    click.option("--low-data", is_flag=True, help="As little as a call can do with: video is small, or off."),
     click.option("--laboratory", is_flag=True, help="Allow relays on private addresses, and servers without TLS."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line."),
 ]
@@ -89,6 +104,9 @@ class Options:
     audio: str
     play: str | None
     record: Path | None
+    video: str | None
+    record_video: Path | None
+    report: Path | None
     seconds: float | None
     signaling: str | None
     relays: tuple[str, ...]
@@ -96,8 +114,11 @@ class Options:
     credentials: tuple[Path, ...]
     config_file: Path | None
     protect: bool
+    max_bitrate: int | None
+    low_data: bool
     laboratory: bool
     as_json: bool
+    code: bool
 
     def check(self) -> None:
         """Raises ConfigError, MediaError for what is wrong, before anything is opened."""
@@ -107,6 +128,13 @@ class Options:
             raise ConfigError("There is no server with --manual.", "Leave out --signaling.")
         if self.manual and self.text_in is None:
             check_terminal("--text-in")
+        if self.manual and self.code:
+            raise ConfigError("A one-time code is exchanged over a server.", "Leave out --manual, or --code.")
+        if self.report is not None:
+            check_page(self.report)
+        if self.record_video is not None:
+            check_movie(self.record_video)
+        check_video(self.video)
         with self.quiet():
             CallSound(self.audio, None, self.play).close()
 
@@ -124,10 +152,26 @@ class Options:
         Raises:
             MediaError, ConfigError: something cannot be opened.
         """
-        record = self.record
-        if record is not None and number > 1:
-            record = record.with_stem(f"{record.stem}-{number}")
+        record = self.record and path_of_call(self.record, number)
         return CallSound(self.audio, record, self.play, failed)
+
+    def pictures(self, number: int, failed: Failed | None = None) -> CallVideo:
+        """The video of that call; as `sound`."""
+        record = self.record_video and path_of_call(self.record_video, number)
+        return CallVideo(self.video, record, failed)
+
+    def page(self, number: int) -> Path | None:
+        """Where the report of that call goes, if it is wanted."""
+        return self.report and path_of_call(self.report, number)
+
+    def signaling_for_code(self, phone: Phone) -> Signaling:
+        """To our server, for the exchange of a code beside an open phone. Raises ConfigError: it has no codes."""
+        return open_signaling(phone.card.signaling, laboratory=self._allows_laboratory())
+
+    def _allows_laboratory(self) -> bool:
+        if self.laboratory or self.relays:
+            return self.laboratory
+        return Settings.load(file=self.config_file).laboratory
 
     async def phone(
         self,
@@ -163,6 +207,8 @@ class Options:
             unverified=unverified,
             prewarm=prewarm,
             protect=self.protect,
+            max_bitrate=None if self.max_bitrate is None else 1000 * self.max_bitrate,
+            low_data=self.low_data,
             laboratory=laboratory,
         )
 

@@ -37,7 +37,7 @@ def exchange(own: Card, url: str, *, new: bool, laboratory: bool, as_json: bool)
     """
     if new:
         return decode_card(asyncio.run(_offer(own, url, laboratory, as_json)))
-    code = _typed()
+    code = typed_code()
     return decode_card(asyncio.run(_use(own, url, laboratory, code)))
 
 
@@ -75,8 +75,12 @@ def _open(url: str, laboratory: bool) -> Signaling:
     return open_signaling(url, laboratory=laboratory)
 
 
-def _typed() -> OneTimeCode:
-    """The code that they were told, asked for until it is one. Raises CodeMalformed where there is nobody to ask."""
+def typed_code() -> OneTimeCode:
+    """The code that they were told, asked for until it is one.
+
+    Raises:
+        CodeMalformed, ConfigError: there is nobody to ask, and what is on standard input is none.
+    """
     if not sys.stdin.isatty():
         line = sys.stdin.readline(MAX_TYPED)
         if not line:

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from relaycall.cli.adding import add_card, kept_card
 from relaycall.cli.asking import open_for_keys
 from relaycall.cli.card_text import read_card
 from relaycall.cli.codes import exchange
-from relaycall.cli.hints import changed_step
 from relaycall.cli.keys import json_option, load_contacts
 from relaycall.cli.remote_text import shown
-from relaycall.errors import ConfigError, ContactExists, IdentityDamaged, IdentityMissing, KeyChanged
-from relaycall.identity.card import Card, card_to_text
+from relaycall.errors import ConfigError, ContactExists, IdentityDamaged, IdentityMissing
+from relaycall.identity.card import Card
 from relaycall.identity.contact import Contact, clean_name, folded
 from relaycall.identity.own import load_own
 from relaycall.store import Store
@@ -112,7 +112,7 @@ def add(
         contact = asyncio.run(_add(store, theirs, name))
     except ContactExists:
         if code is not None:  # which is used up
-            click.echo(f"Their card, which is not lost:\n\n{card_to_text(theirs)}\n", err=True)
+            click.echo(kept_card(theirs), err=True)
         raise
     if as_json:
         click.echo(json.dumps({"event": "added"} | _entry(contact)))
@@ -135,28 +135,10 @@ def _by_code(store: Store, new: bool, signaling: str | None, laboratory: bool, a
 
 
 async def _add(store: Store, card: Card, name: str | None) -> Contact:
-    """Add them. Raises ConfigError, ContactExists, KeyChanged, saying what to do instead."""
+    own = None
     with contextlib.suppress(IdentityMissing, IdentityDamaged):
-        if (await load_own(store, time.time())).identity.public == card.identity:
-            raise ConfigError("This is your own card.", "Give it to them, and add theirs.")
-    book = await load_contacts(store)
-    try:
-        return await book.add(card, time.time(), name)
-    except KeyChanged as error:
-        error.next_step = changed_step(error.name)
-        raise
-    except ContactExists as error:
-        known = book.get(error.name)
-        if known.identity == card.identity:
-            error.sentence = f"These are the keys of {known.name}, a contact of yours."
-            error.next_step = f"To call them something else: relaycall contacts rename {shlex.quote(known.name)} NEW"
-        else:
-            before, after = known.identity.fingerprint, card.identity.fingerprint
-            error.sentence = (
-                f"There is a contact named {known.name} with other keys: {before} is known, {after} is new."
-            )
-            error.next_step = f"{changed_step(known.name)}. Somebody else of that name: give another one by --name."
-        raise
+        own = (await load_own(store, time.time())).identity.public
+    return await add_card(await load_contacts(store), own, card, time.time(), name)
 
 
 @contacts.command()

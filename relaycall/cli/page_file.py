@@ -1,4 +1,4 @@
-"""`--report FILE`: where the page of a call goes when it is over."""
+"""`--report FILE`: where the page of a call goes when it is over; and the names of what later calls leave."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from relaycall.errors import ConfigError
 _STEP = "Check the folder and its permissions."
 
 
-def page_path(path: Path, number: int) -> Path:
-    """Where the page of the call of this number goes, from 1: the later ones beside the first."""
+def path_of_call(path: Path, number: int) -> Path:
+    """Where a file of the call of this number goes, from 1: the later ones beside the first."""
     return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
 
 

@@ -208,7 +208,7 @@ def test_accepting_and_cancelling_at_once_ends_both() -> None:
     assert (a.reasons, b.reasons) == ({1: R.CANCELLED}, {1: R.CANCELLED})
 
 
-def test_what_is_lost_is_sanumber_again_until_it_works() -> None:
+def test_what_is_lost_is_said_again_until_it_works() -> None:
     """Of each kind the first two letters are lost."""
     world = TwoEnds()
     a, b = calling("a", 1, world), world.ends["b"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from relaycall.cli.page_file import check_page, page_path, write_page
+from relaycall.cli.page_file import check_page, path_of_call, write_page
 from relaycall.errors import ConfigError
 
 
 def test_later_calls_have_their_pages_beside_the_first() -> None:
-    paths = [page_path(Path("a/call.html"), number) for number in (1, 2, 12)]
+    paths = [path_of_call(Path("a/call.html"), number) for number in (1, 2, 12)]
     assert paths == [Path("a/call.html"), Path("a/call-2.html"), Path("a/call-12.html")]
 
 

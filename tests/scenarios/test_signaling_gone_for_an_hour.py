@@ -42,7 +42,7 @@ def now() -> float:
 @pytest.fixture(autouse=True)
 def no_other_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts seconds in media takes them from the loop, too."""
-    for module in ("relaycall.media.transport", "relaycall.call.media_call"):
+    for module in ("relaycall.media.transport", "relaycall.media.budget", "relaycall.call.media_call"):
         monkeypatch.setattr(f"{module}.monotonic", now)
 
 

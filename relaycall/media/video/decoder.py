@@ -1,4 +1,4 @@
-"""Frames into pictures, in a thread of its own: one frame after the other, two in its hands at most.
+"""Frames into pictures, in a thread of its own and of low priority: one after the other, two in its hands at most.
 
 FFmpeg's own decoders are used, with one thread each. They refuse a picture that is too large before they make room for
 it, which libvpx does not. Whatever they raise ends here: the frame counts as undecodable, and decoding begins anew with
@@ -25,6 +25,7 @@ from av.video.reformatter import VideoReformatter
 from relaycall.media.video.bitstream import FrameRefusal, PictureSize
 from relaycall.media.video.format import MAX_PIXELS, VideoCodec
 from relaycall.media.video.frames import EncodedFrame
+from relaycall.media.video.priority import lower_priority
 from relaycall.media.video.stream import CLOCK_RATE
 
 IN_HAND = 2  # frames
@@ -85,6 +86,7 @@ class VideoDecoder:
                 await asyncio.wait_for(self._ended.wait(), CLOSE_SECONDS)
 
     def _work(self) -> None:
+        lower_priority()
         decoder = FrameDecoder()
         while (frame := self._frames.get()) is not None:
             if self._deliver is not None:  # else it is closed

@@ -24,6 +24,7 @@ from av.video.reformatter import VideoReformatter
 
 from relaycall.errors import MediaError
 from relaycall.media.video.format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, Encoding, VideoCodec
+from relaycall.media.video.priority import lower_priority
 from relaycall.media.video.stream import CLOCK_RATE
 from relaycall.store.worker import Worker
 
@@ -39,6 +40,7 @@ _RANGE = 3.0  # how far the bit rate may go from the one an encoder was opened f
 _NEAR = 1.25  # ... to be kept when a keyframe is due anyway
 _BUFFER = 0.5  # seconds of the bit rate: how unevenly it may be spent
 _NO_KEYFRAMES = 1 << 20  # frames between those that come by themselves
+_UNIT_START, _MESSAGE = b"\0\0\1", 6  # of NAL units (ITU-T H.264, table 7-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def coded_size(width: int, height: int, most: int) -> tuple[int, int]:
 
 
 class VideoEncoder:
-    """One stream of coded pictures. The work is done in a thread that lives as long as there is something to do.
+    """One stream of coded pictures. The work is done in a thread of low priority, as long as there is something to do.
 
     Args:
         codec: what to code as.
@@ -132,6 +134,7 @@ class VideoEncoder:
         self._running = None
 
     def _encode(self, frame: VideoFrame, encoding: Encoding, keyframe: bool, time: float) -> Encoded | None:
+        lower_priority()  # each time: the worker's threads come and go
         if not 0 < frame.width <= MAX_SOURCE_SIDE or not 0 < frame.height <= MAX_SOURCE_SIDE:
             raise MediaError(
                 f"A picture of {frame.width} × {frame.height} pixels is too large.",
@@ -148,7 +151,10 @@ class VideoEncoder:
         picture.pict_type = PictureType.I if keyframe else PictureType.NONE
         packets = running.encode(picture, encoding, self._seconds)
         data = b"".join(bytes(packet) for packet in packets)
-        return Encoded(data, any(packet.is_keyframe for packet in packets), *size) if data else None
+        made_keyframe = any(packet.is_keyframe for packet in packets)
+        if made_keyframe and self._codec is VideoCodec.H264:
+            data = _without_messages(data)
+        return Encoded(data, made_keyframe, *size) if data else None
 
     def _measure(self, time: float, usual: float) -> None:
         if self._latest is None:
@@ -244,6 +250,12 @@ def _context(name: str, size: tuple[int, int], encoding: Encoding, time_base: Fr
     context.gop_size = _NO_KEYFRAMES
     context.thread_count = 1  # the sound needs the other cores
     return context
+
+
+def _without_messages(data: bytes) -> bytes:
+    """The access unit without SEI (ITU-T H.264, annex D): in the first one x264 tells its version and its settings."""
+    start, *units = data.split(_UNIT_START)
+    return _UNIT_START.join([start, *(unit for unit in units if unit[0] & 0x1F != _MESSAGE)])
 
 
 def _even(pixels: float) -> int:

@@ -195,7 +195,8 @@ class FrameBuffer:
                 missing.to_repeat = False
             else:
                 missing.asked, missing.asked_at, missing.to_repeat = missing.asked + 1, now, lossy
-        keyframe = self.state is State.NOTHING and not useful and self._may_wish(now, rtt)
+        keyframe_needed = len(useful) > MAX_WANTS or (self.state is State.NOTHING and not useful)
+        keyframe = keyframe_needed and self._may_wish(now, rtt)
         self._wish_to_repeat = keyframe and lossy and now == self._wanted_at
         if not numbers and not keyframe:
             return None
@@ -353,10 +354,10 @@ class FrameBuffer:
             del self._missing[number]
             self.lost += 1
 
-    def _drop_old(self, now: float) -> None:
+    def _drop_old(self, before: float) -> None:
         old = []
         for number, piece in self._pieces.items():
-            if now < piece.arrived_at + HOLD:
+            if piece.arrived_at > before:
                 break
             old.append(number)
         self._drop(old)

@@ -13,12 +13,14 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 
 from relaycall.media.video.feedback import unwrapped
+from relaycall.media.video.format import MIN_BITRATE
 
 KEPT_SECONDS, KEPT_PACKETS = 2.5, 512
 MAX_TIMES = 12  # that a packet is sent again
 SHARE = 3  # a third of the bit rate ...
 MIN_PACKETS = 50  # ... or so many in a second
 MIN_INTERVAL = 0.05  # seconds between two copies of a packet
+EXTRA = 4  # a quarter of the bit rate may be sent again on top of it
 
 
 @dataclass(slots=True)
@@ -72,6 +74,11 @@ class PacketHistory:
             self._again_bytes += len(kept.packet)
             found.append((number, kept.packet))
         return found
+
+    def rest(self, bitrate: int, now: float) -> int:
+        """What pictures may have of a bit rate, bit/s: not what is sent again beyond a quarter, but half at least."""
+        self._forget(now)
+        return max(MIN_BITRATE, bitrate // 2, min(bitrate, bitrate + bitrate // EXTRA - 8 * self._again_bytes))
 
     def _affordable(self, size: int, bitrate: int) -> bool:
         return len(self._again) < MIN_PACKETS or (self._again_bytes + size) * 8 <= bitrate / SHARE

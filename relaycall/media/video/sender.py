@@ -16,8 +16,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from av import VideoFrame
@@ -125,16 +126,16 @@ class VideoSender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._start = asyncio.get_running_loop().time()
         self._due = 0.0  # when the next frame may be coded
-        self._number, self._timestamp = 0, -1
+        # Both begin anywhere (RFC 3550, section 5.1), and numbers far from a wrap (RFC 3711, section 3.3.1).
+        self._number, self._timestamp = secrets.randbelow(1 << 15), -1
+        self._start = asyncio.get_running_loop().time() - secrets.randbelow(1 << 32) / CLOCK_RATE
         self._keyframe_due = True  # the stream has a gap, or begins
         self._keyframe_wanted = False  # by the peer
         self._keyframe_at = float("-inf")
         self._frames_read = self._frames_encoded = self._frames_skipped = self._keyframes = 0
         self._packets = self._bytes = self._sent_again = 0
-        self._width = self._height = 0
-        self._encode_ms = 0.0
+        self._width, self._height, self._encode_ms = 0, 0, 0.0
         transport.on_kind[WANTS] = self._take_wants
         transport.on_kind[ARRIVALS] = self._take_arrivals
 
@@ -199,7 +200,7 @@ class VideoSender:
         )
 
     async def close(self) -> None:
-        """Stop, and close the source. Returns within a second, raises nothing, and may be repeated."""
+        """Stop, and close the source. Returns within a second, raises nothing, may be repeated."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
@@ -269,6 +270,7 @@ class VideoSender:
         keyframe = self._keyframe_due or (self._keyframe_wanted and now - self._keyframe_at >= pause)
         self._keyframe_due = False
         source = self._source
+        encoding = replace(encoding, bitrate=self._history.rest(encoding.bitrate, now))
         try:
             encoded = await self._encoder.encode(frame, encoding, keyframe=keyframe, time=taken)
         except MediaError as error:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from relaycall.media.srtp import RTP_HEADER_SIZE, TAG_SIZE
 from relaycall.media.video.fates import LOST_MESSAGES, MAX_SHIFT, WRAP, Fate, FateLog
 from relaycall.media.video.feedback import MAX_WANTS, Arrivals
-from relaycall.media.video.history import KEPT_PACKETS, MAX_TIMES, MIN_PACKETS, PacketHistory
+from relaycall.media.video.format import MIN_BITRATE
+from relaycall.media.video.history import KEPT_PACKETS, KEPT_SECONDS, MAX_TIMES, MIN_PACKETS, PacketHistory
 from relaycall.media.video.pacer import MAX_PIECE, Pacer, Piece, pieces_of
 
 PACKET = 1000  # bytes
@@ -136,19 +137,38 @@ def test_what_is_there_is_given_again_by_its_low_bits() -> None:
     assert made.refused == 3
 
 
-def test_a_packet_is_sent_again_three_times_and_not_too_soon() -> None:
+def test_a_packet_is_sent_again_twelve_times_and_not_too_soon() -> None:
     for rtt, between in ((0.4, 0.2), (0.0, 0.05)):
         made = history(10)
         times = [now / 1000 for now in range(15, 999, 5) if ask(made, 3, now=now / 1000, rtt=rtt)]
         assert times[0] == 0.015, "the first at once: it may have been asked for at once"
         assert all(0 <= after - before - between < 0.0051 for before, after in pairwise(times))
     assert len(times) == MAX_TIMES
+    assert made.refused == sum(now / 1000 >= times[-1] + 0.05 for now in range(15, 999, 5)), "those in between are not"
 
 
-def test_packets_are_kept_for_a_second_and_512_of_them() -> None:
+def test_a_question_that_comes_twice_is_answered_once() -> None:
+    made = history(3)
+    made.add(3, (3).to_bytes(4, "big") + bytes(PACKET - 4), 0.5)
+    assert ask(made, 3, now=0.501) == [3], "though it was sent just now"
+    assert ask(made, 3, now=0.521) == []
+    assert made.refused == 0
+    assert ask(made, 3, now=0.552) == [3]
+
+
+def test_what_is_sent_again_beyond_a_quarter_is_taken_from_the_pictures() -> None:
+    made = history(100)
+    for count, rest in ((0, 400_000), (12, 400_000), (25, 300_000), (30, 260_000), (50, 200_000)):
+        ask(made, *range(count), now=0.5)
+        assert made.rest(400_000, 0.5) == rest
+        assert made.rest(MIN_BITRATE, 0.5) == MIN_BITRATE
+    assert made.rest(400_000, 1.5) == 400_000
+
+
+def test_packets_are_kept_for_some_seconds_and_512_of_them() -> None:
     made = history(KEPT_PACKETS + 5)
-    assert ask(made, 4, 5, now=0.9) == [5]
-    assert ask(made, 100, 101, now=1.2) == []
+    assert ask(made, 4, 5, now=KEPT_SECONDS - 0.1) == [5]
+    assert ask(made, 100, 101, now=KEPT_SECONDS + 0.2) == []
 
 
 def test_no_more_in_a_second_than_a_third_of_the_bit_rate_or_50_packets() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -77,6 +79,7 @@ class Rig:
             "on_ended": self.ended.append,
         }
         self.sender = VideoSender(ours, codec, **(told | options))
+        self.first = self.sender._number
 
     def frames(self) -> list[list[Got]]:
         """The packets by picture, those of the last one perhaps not all."""
@@ -174,7 +177,7 @@ async def test_packets_are_as_agreed_and_leave_evenly() -> None:
     await asyncio.sleep(3)
     pictures = rig.frames()
     assert 36 <= len(pictures) <= 46
-    assert [got.number for got in rig.got] == list(range(len(rig.got)))
+    assert [got.number - rig.first for got in rig.got] == list(range(len(rig.got)))
     for number, picture in enumerate(pictures[:-1]):
         assert [got.first for got in picture] == [True] + [False] * (len(picture) - 1)
         assert [got.last for got in picture] == [False] * (len(picture) - 1) + [True]
@@ -184,12 +187,64 @@ async def test_packets_are_as_agreed_and_leave_evenly() -> None:
         assert sum(len(got.data) for got in picture) == (4000 if number else 12_000)
         assert max(len(got.data) for got in picture) <= 1100
     stamps = [picture[0].timestamp for picture in pictures]
-    steps = [after - before for before, after in pairwise(stamps)]
+    steps = [(after - before) & 0xFFFFFFFF for before, after in pairwise(stamps)]
     assert all(5900 < step < 18_100 for step in steps)
     key = [got.at for got in pictures[0]]
     gaps = [after - before for before, after in pairwise(key)]
     assert max(gaps) < 0.0165, "1.1 kB at 600 kbit/s"
     assert min(gaps[1:]) > 0.012
+    await rig.close()
+
+
+def test_numbers_and_timestamps_begin_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: set[int] = set()
+
+    def highest(bound: int) -> int:
+        bounds.add(bound)
+        return bound - 1
+
+    async def begin(seconds: float) -> list[Got]:
+        rig = Rig()
+        ScriptedEncoder(rig)
+        rig.sender.encoding = USUAL
+        rig.sender.set_source(Ticking(15))
+        await asyncio.sleep(seconds)
+        await rig.close()
+        return rig.got
+
+    async def several() -> None:
+        firsts = [(await begin(0.05))[0] for _ in range(4)]
+        assert len({got.number for got in firsts}) > 1
+        assert len({got.timestamp for got in firsts}) > 1
+        monkeypatch.setattr(secrets, "randbelow", highest)
+        got = await begin(2)
+        assert [packet.number for packet in got] == list(range((1 << 15) - 1, (1 << 15) - 1 + len(got)))
+        stamps = [got[0].timestamp, *(after.timestamp for before, after in pairwise(got) if before.last)]
+        assert stamps[0] > max(stamps[1:]), "they begin anew"
+        assert all(0 < (after - before) & 0xFFFFFFFF < 20_000 for before, after in pairwise(stamps))
+        assert bounds == {1 << 15, 1 << 32}
+
+    virtually(several)()
+
+
+@virtually
+async def test_what_is_sent_again_is_taken_from_the_pictures() -> None:
+    """So that the frame rate stays."""
+    rig = Rig()
+    encoder = ScriptedEncoder(rig)
+    rig.sender.encoding = USUAL
+    rig.sender.set_source(Ticking(15))
+    await asyncio.sleep(1)
+    assert {encoding.bitrate for *_, encoding in encoder.calls} == {400_000}
+    for _ in range(20):
+        newest = rig.got[-1].number
+        await rig.want(newest - 1, newest)
+        await asyncio.sleep(0.06)
+    *_, encoding = encoder.calls[-1]
+    assert 200_000 <= encoding.bitrate < 300_000
+    assert encoding == replace(USUAL, bitrate=encoding.bitrate)
+    await asyncio.sleep(1.5)
+    assert encoder.calls[-1][3] == USUAL
     await rig.close()
 
 
@@ -325,7 +380,7 @@ async def test_a_keyframe_of_a_picture_that_stands_still() -> None:
     assert len(encoder.keyframes()) == 3
     assert source.read_frames == 1
     stamps = [picture[0].timestamp for picture in rig.frames()]
-    assert stamps[1] - stamps[0] == pytest.approx(5 * 90_000, rel=0.01)
+    assert (stamps[1] - stamps[0]) & 0xFFFFFFFF == pytest.approx(5 * 90_000, rel=0.01)
     await rig.close()
 
 
@@ -578,14 +633,14 @@ async def test_callbacks_that_raise_harm_nothing() -> None:
 async def test_what_is_wanted_is_sent_again_as_it_was() -> None:
     rig = Rig()
     ScriptedEncoder(rig)
-    lost = {3, 4, 7}
+    lost = {rig.first + 3, rig.first + 4, rig.first + 7}
     videos: list[bytes] = []
 
     def lose(packet: bytes) -> bytes | None:
         if packet[1] & 0x7F != 97:
             return packet
         videos.append(packet)
-        return None if len(videos) - 1 in lost else packet
+        return None if rig.first + len(videos) - 1 in lost else packet
 
     rig.path.alter = lose
     rig.sender.encoding = USUAL
@@ -593,10 +648,10 @@ async def test_what_is_wanted_is_sent_again_as_it_was() -> None:
     await asyncio.sleep(0.5)
     assert not lost & {got.number for got in rig.got}
     before = len(videos)
-    await rig.want(60_000, 3, 4, 7)
+    await rig.want(rig.first - 500 & 0xFFFF, *sorted(lost))
     await asyncio.sleep(0.1)
     assert lost <= {got.number for got in rig.got}
-    assert all(videos[number] in videos[before:] for number in lost)
+    assert all(videos[number - rig.first] in videos[before:] for number in lost)
     stats = rig.sender.stats()
     assert (stats.sent_again, stats.refused) == (3, 1)
     assert len(rig.sent) == stats.packets, "first sendings only"
@@ -637,22 +692,22 @@ async def test_the_fate_of_each_packet_is_told() -> None:
     rig.sender.set_source(Ticking(15))
     await asyncio.sleep(0.5)
     there = {got.number: got.at + 5000 for got in rig.got}
-    first = min(there)
-    times = tuple(there[number] if number != 5 else None for number in range(first, first + 12))
+    first = rig.first
+    times = tuple(there[number] if number != first + 5 else None for number in range(first, first + 12))
     rig.far.send_control(encode_arrivals(Arrivals(first, times)))
     await asyncio.sleep(0.001)
     told = {fate.number: fate for fate in rig.fates}
-    assert sorted(told) == [number for number in range(12) if number != 5]
+    assert sorted(told) == [first + number for number in range(12) if number != 5]
     for number, fate in told.items():
-        assert fate.size == rig.sent[number]
+        assert fate.size == rig.sent[number - first]
         assert fate.arrived_at is not None
         assert abs(fate.arrived_at - fate.sent_at - 5000) < 0.001
     rig.sender.set_source(None)
     await asyncio.sleep(2.1)
     told = {fate.number: fate for fate in rig.fates}
-    assert sorted(told) == list(range(rig.sender.stats().packets)), "without anything more being sent or heard"
+    assert sorted(told) == list(range(first, first + rig.sender.stats().packets)), "with nothing more sent or heard"
     assert len(rig.fates) == len(told)
-    assert told[5].arrived_at is None
+    assert told[first + 5].arrived_at is None
     await rig.close()
 
 
@@ -663,7 +718,7 @@ async def test_lies_and_nonsense_are_counted() -> None:
     rig.sender.encoding = USUAL
     rig.sender.set_source(Ticking(15))
     await asyncio.sleep(0.3)
-    rig.far.send_control(encode_arrivals(Arrivals(20_000, (1.0, 2.0))))
+    rig.far.send_control(encode_arrivals(Arrivals(rig.first + 20_000, (1.0, 2.0))))
     for kind in (WANTS, ARRIVALS):
         rig.far.send_control(bytes([kind]) + b"\xff" * 79)
     await asyncio.sleep(0.01)
@@ -711,7 +766,7 @@ def test_whatever_the_peer_says_pictures_go_on_and_nothing_grows(messages: list[
         assert stats.frames_encoded >= before + 6
         assert stats.sent_again <= 3 * stats.packets
         assert len({fate.number for fate in rig.fates}) == len(rig.fates)
-        assert all(0 <= fate.number < stats.packets for fate in rig.fates)
+        assert all(rig.first <= fate.number < rig.first + stats.packets for fate in rig.fates)
         assert len(rig.sender._fates) <= stats.packets <= 200
         await rig.close()
 
