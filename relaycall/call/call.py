@@ -150,7 +150,8 @@ class Call(Emitter):
     def report(self) -> CallReport:
         """What it was like, at any time and after its end: figures, a few lines, or a page."""
         ended = self._end().reason if self.state is CallState.ENDED else RUNNING
-        return self._keeper.report(self.party, self._line, self.media, caller=self.caller, ended=ended)
+        now = self._event_loop.time()
+        return self._keeper.report(self.party, self._line, self.media, now, caller=self.caller, ended=ended)
 
     async def connected(self) -> bool:
         """Wait until there is sound. False if the call ended before; `ended` says why.

@@ -40,14 +40,16 @@ class Keeper:
             self._course.moved(event, now - REPORT_AFTER)
         self._note(media)
 
-    def report(self, party: Party, line: Line, media: MediaCall | None, *, caller: bool, ended: str) -> CallReport:
+    def report(
+        self, party: Party, line: Line, media: MediaCall | None, now: float, *, caller: bool, ended: str
+    ) -> CallReport:
         """What it was like so far.
 
         Args:
+            now: the loop's time.
             caller: whether this side placed it, after all.
             ended: why it is over, or `RUNNING`.
         """
-        now = time.monotonic()
         self._note(media)
         kind, host = signaling_of(line.url)
         facts = replace(
