@@ -97,6 +97,7 @@ class RelayPeerConnection(RTCPeerConnection):
 
     Beside aiortc's events it emits "relay" with a `ConnectionEvent`: a path was selected or lost, a relay is gone.
     What aiortc documents to raise on misuse (InvalidStateError) is raised as it is.
+    Video may go down to 50 kbit/s, of every peer connection in this process: aiortc holds the bound for all of them.
 
     Args:
         configuration: with TURN servers and the policy RELAY. STUN servers in it are never asked.

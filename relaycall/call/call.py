@@ -48,9 +48,10 @@ _HEARD = {Kind.RINGING: Input.RINGS, Kind.DECLINED: Input.DECLINED, Kind.BUSY: I
 class Call(Emitter):
     """A call, from its first ring to its end. `Phone.call` and `Ring.accept` give it.
 
-    Events, for `@call.on(name)`: "state" with the new `CallState`; "relay_changed", "peer_changed" and the other events
-    of the path, by their class in snake case; "spoken_words" with them, once they are known; "ended" with `Ended`. What
-    a handler raises is logged.
+    Events, for `@call.on(name)`: "state" with the new `CallState`; "spoken_words" with them, once they are known;
+    "ended" with `Ended`; and each `CallEvent` by its class in snake case: "relay_changed", "peer_changed",
+    "level_changed", "video_adapted", "video_ended", "audio_adapted", and those of relays and paths. What a handler
+    raises is logged.
 
     Attributes:
         id: 16 bytes, the same on both sides.
@@ -108,7 +109,7 @@ class Call(Emitter):
 
     @property
     def muted(self) -> bool:
-        """Whether silence is sent. Set it while connected."""
+        """Whether silence is sent. Set it while connected; else CallClosed."""
         return self.media is not None and self.media.muted
 
     @muted.setter

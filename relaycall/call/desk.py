@@ -14,7 +14,15 @@ from urllib.parse import urlsplit
 
 from relaycall.call.line import Party
 from relaycall.call.messages import Kind
-from relaycall.errors import CardRefused, CodeNeeded, MessageRefused, OnAnotherServer, RelaycallError, SignalingError
+from relaycall.errors import (
+    CardRefused,
+    CodeNeeded,
+    ConfigError,
+    MessageRefused,
+    OnAnotherServer,
+    RelaycallError,
+    SignalingError,
+)
 from relaycall.identity.card import Card, decode_card
 from relaycall.identity.contact import folded
 from relaycall.identity.contacts import ContactBook
@@ -157,11 +165,14 @@ class Desk:
         """Whom we want to call.
 
         Raises:
+            ConfigError: the card is our own.
             ContactUnknown, IdentityDamaged: there is no contact of that name.
             KeyChanged: a contact has the mailbox or the name of the card, with other keys.
             OnAnotherServer: they are not on our server.
         """
         if isinstance(who, Card):
+            if who.identity == self._held.identity.public:
+                raise ConfigError("This card is our own.", "Give that of whom you want to call.")
             contact = self.contacts.recognise(who)
             party = Party(who.identity, who.mailbox, contact, who.name if contact is None else contact.name)
             self.check_name(party)

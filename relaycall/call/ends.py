@@ -34,7 +34,9 @@ class Ends:
 
     @classmethod
     def of(cls, audio: Audio, sink: AudioSink | None, video: Video | None, video_sink: VideoSink | None) -> Ends:
-        """From whatever our user gave. Raises ConfigError: it is no sound, or no video."""
+        """From whatever our user gave. Raises ConfigError: it is no sound, no video, or no place for them."""
+        if not (_is_sink(sink) and _is_sink(video_sink)):
+            raise ConfigError("This takes no frames.", "Give a sink of relaycall, or an object with write and close.")
         return cls(source_of(audio), sink, None if video is None else video_source_of(video), video_sink)
 
     def close(self) -> None:
@@ -43,6 +45,10 @@ class Ends:
             if end is not None:
                 with contextlib.suppress(Exception):
                     end.close()
+
+
+def _is_sink(what: object) -> bool:
+    return what is None or (hasattr(what, "write") and hasattr(what, "close"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +61,11 @@ class MediaOptions:
             80000. None for no limit.
         low_data: as little as a call can do with: video is small, or off.
         rtt_limit_ms, loss_limit: above which, over five seconds, another path is looked for; None for never. The loss
-            is a share, of either direction.
+            is a share of either direction, 0 to 1.
         laboratory: allow loopback and private addresses. For tests on one machine only.
 
     Raises:
-        ConfigError: the limit is too low.
+        ConfigError: a limit is out of range.
     """
 
     protect: bool = False
@@ -72,6 +78,10 @@ class MediaOptions:
     def __post_init__(self) -> None:
         if self.max_bitrate is not None and self.max_bitrate < MIN_LIMIT:
             raise ConfigError(f"A limit on the bit rate is {MIN_LIMIT} bit/s at least.", "Use low_data instead.")
+        if self.rtt_limit_ms is not None and not self.rtt_limit_ms > 0:
+            raise ConfigError("A limit on the round trip is above 0 ms.", "Give None for no limit.")
+        if self.loss_limit is not None and not 0 <= self.loss_limit <= 1:
+            raise ConfigError("A limit on loss is a share from 0 to 1.", "Give 0.02 for 2 %, or None for no limit.")
 
     @property
     def receive_limit(self) -> int | None:

@@ -42,7 +42,8 @@ class Ended:
     """Why a call is over.
 
     Attributes:
-        reason: "hung_up" by this side, "peer_hung_up", or the code of the error.
+        reason: the value of an `EndReason`, of which a `MediaCall` knows "hung_up" by this side and "peer_hung_up"; or
+            the code of the error.
         error: what ended it, if something did.
     """
 

@@ -15,6 +15,7 @@ from relaycall.call.state import CallState
 from relaycall.relays.server import RelayServer
 
 RUNNING = "running"  # how it ended, before it has
+MAX_PEER_HOSTS = 32  # the other side can name others 20 times a second; those that are ours, too, always count
 
 
 class Keeper:
@@ -90,5 +91,7 @@ class Keeper:
         for server, relayed in media.relays:
             self._relays.setdefault(server.name, (server, relayed))
         if media.session is not None:
+            ours = {relayed for _, relayed in self._relays.values()}
             for candidate in media.connection.remote_candidates:
-                self._peer_hosts.setdefault(candidate.host)
+                if len(self._peer_hosts) < MAX_PEER_HOSTS or candidate.host in ours:
+                    self._peer_hosts.setdefault(candidate.host)

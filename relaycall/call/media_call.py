@@ -378,6 +378,8 @@ class MediaCall:
             self._opening.cancel()
         for timer in self._reports:
             timer.cancel()
+        if self._running is not None:
+            self._running.hush()  # the other side may let us wait, and listen
         try:
             if self._in_band is not None:
                 await self._in_band.hang_up(HangupReason.FINISHED)

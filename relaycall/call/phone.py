@@ -32,8 +32,8 @@ from relaycall.call.warm import WarmPool
 from relaycall.errors import (
     ConfigError,
     IdentityMissing,
+    PhoneClosed,
     RelaycallError,
-    SignalingClosed,
     SignalingError,
     StoreError,
 )
@@ -92,6 +92,9 @@ class Phone(Emitter):
 
     Raises:
         ConfigError: an argument is not usable, or the phone was opened before.
+        IdentityMissing: on entering, there are no keys and no name to make some with.
+        IdentityDamaged, StoreError: on entering, the keys cannot be read.
+        SignalingError: on entering, the server cannot be used, by type.
     """
 
     def __init__(
@@ -119,7 +122,12 @@ class Phone(Emitter):
         self._carried = signaling == CARRIED
         self._name = name
         self._given_store = store
-        self._policy = strangers, unverified
+        try:
+            self._policy = Strangers(strangers), Unverified(unverified)
+        except ValueError:
+            raise ConfigError(
+                "There is no such rule for who may ring.", "Give a Strangers and an Unverified."
+            ) from None
         self._options = MediaOptions(
             protect=protect,
             max_bitrate=max_bitrate,
@@ -173,18 +181,18 @@ class Phone(Emitter):
         """Our card, to be given to others.
 
         Raises:
-            SignalingClosed: the phone is not open.
+            PhoneClosed: it is not open.
         """
         return self._opened(self._held).own.card()
 
     @property
     def contacts(self) -> ContactBook:
-        """Whom we know. Raises SignalingClosed: the phone is not open."""
+        """Whom we know. Raises PhoneClosed: it is not open."""
         return self._opened(self._contacts)
 
     @property
     def signaling(self) -> Signaling:
-        """Our mailbox; by `manual:`, what takes and gives the texts. Raises SignalingClosed: the phone is not open."""
+        """Our mailbox; by `manual:`, what takes and gives the texts. Raises PhoneClosed: it is not open."""
         return self._opened(self._signaling)
 
     @property
@@ -217,12 +225,12 @@ class Phone(Emitter):
                 None: we take no video, and none is sent to us.
 
         Raises:
-            ConfigError: what is given is no sound, or no video.
+            ConfigError: what is given is no sound, no video, or no place for them; or the card is our own.
             ContactUnknown, IdentityDamaged: there is no contact of that name.
             KeyChanged: a contact has the mailbox or the name of the card, with other keys.
             NotVerified: a contact that is not, and the phone has `unverified=Unverified.REFUSE`.
             OnAnotherServer: they are not on our signaling server.
-            SignalingClosed: the phone is not open.
+            PhoneClosed: it is not open.
         """
         party = self._opened(self._desk).party_of(who)
         board, ends = self._opened(self._board), Ends.of(audio, sink, video, video_sink)
@@ -232,7 +240,7 @@ class Phone(Emitter):
         """The calls that come in, as they ring, until the phone is closed.
 
         Raises:
-            SignalingClosed: the phone is not open.
+            PhoneClosed: it is not open.
             MailboxReplaced: another phone with our keys has taken the mailbox.
         """
         self._opened(self._board)
@@ -312,7 +320,7 @@ class Phone(Emitter):
 
     def _opened(self, part: T | None) -> T:
         if part is None or self._closing is not None:
-            raise SignalingClosed
+            raise PhoneClosed
         return part
 
     # --- what comes in ------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Ring:
                 None: we take no video, and none is sent to us.
 
         Raises:
-            ConfigError: it is no sound, or no video.
+            ConfigError: it is no sound, no video, or no place for them.
         """
         self._call.accept(Ends.of(audio, sink, video, video_sink))
         return self._call

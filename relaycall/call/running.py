@@ -105,6 +105,11 @@ class Running:
             case _:
                 pass
 
+    def hush(self) -> None:
+        """The call ends: nothing that is in front of our microphone or camera is sent from now on."""
+        self._session.muted = True
+        self._steering.close()
+
     async def close(self) -> None:
         """End it all within a second."""
         self.watch.close()

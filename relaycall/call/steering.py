@@ -79,8 +79,10 @@ class Steering:
             self._carry_out()
 
     def close(self) -> None:
-        """Decide nothing more."""
+        """Decide nothing more, and show nothing more. May be called twice."""
         self._closed = True
+        if self.sender is not None:
+            self.sender.encoding = None
         if self._timer is not None:
             self._timer.cancel()
 

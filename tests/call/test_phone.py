@@ -10,7 +10,7 @@ from relaycall.call.call import Call
 from relaycall.call.events import Ended
 from relaycall.call.phone import Phone
 from relaycall.call.state import CallState
-from relaycall.errors import ContactUnknown, SignalingClosed
+from relaycall.errors import ConfigError, ContactUnknown, PhoneClosed
 from tests.call.phones import (
     Ear,
     Mouth,
@@ -282,6 +282,14 @@ async def test_an_unknown_contact() -> None:
         assert alice.calls == ()
 
 
+async def test_our_own_card() -> None:
+    async with house(1) as home:
+        alice = await home.phone("alice")
+        with pytest.raises(ConfigError):
+            await alice.call(alice.card, audio=Mouth())
+        assert alice.calls == ()
+
+
 async def test_a_phone_that_is_not_open() -> None:
     async with house(1) as home:
         closed = await home.phone("alice")
@@ -289,11 +297,11 @@ async def test_a_phone_that_is_not_open() -> None:
         never = Phone(signaling=home.url, relays=home.servers)
         for phone in (closed, never):
             for use in (lambda phone=phone: phone.card, lambda phone=phone: phone.contacts):
-                with pytest.raises(SignalingClosed):
+                with pytest.raises(PhoneClosed):
                     use()
-            with pytest.raises(SignalingClosed):
+            with pytest.raises(PhoneClosed):
                 await phone.call("bob", audio=Mouth())
-            with pytest.raises(SignalingClosed):
+            with pytest.raises(PhoneClosed):
                 await next_ring(phone)
         await never.close()
 

@@ -21,6 +21,7 @@ from relaycall.errors import (
     SignalingRefused,
     SignalingUnreachable,
 )
+from relaycall.identity.contact import Strangers, Unverified
 from relaycall.identity.own import ENTRY
 from relaycall.redact import Secret
 from relaycall.relays.server import RelayServer
@@ -231,6 +232,20 @@ async def test_hanging_up_while_a_relay_does_not_answer() -> None:
 async def test_relays_that_are_none(relays: list[str]) -> None:
     with pytest.raises(ConfigError):
         Phone(signaling="memory:x", relays=relays, name="alice", store=MemoryStore())
+
+
+@pytest.mark.parametrize("rule", [{"strangers": "nobody"}, {"unverified": "maybe"}, {"unverified": None}])
+async def test_rules_that_are_none(rule: dict[str, str | None]) -> None:
+    with pytest.raises(ConfigError):
+        Phone(signaling="memory:x", relays=[dead()], name="alice", store=MemoryStore(), **rule)  # type: ignore[arg-type]
+
+
+async def test_a_rule_by_its_name_is_that_rule() -> None:
+    given = {"strangers": "refuse", "unverified": "refuse"}
+    phone = Phone(signaling="memory:x", relays=[dead()], name="alice", store=MemoryStore(), **given)  # type: ignore[arg-type]
+    strangers, unverified = phone._policy
+    assert strangers is Strangers.REFUSE
+    assert unverified is Unverified.REFUSE
 
 
 # --- a phone that cannot be opened ------------------------------------------------------------------------------------
