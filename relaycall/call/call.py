@@ -128,6 +128,8 @@ class Call(Emitter):
         """
         source = None if video is None else video_source_of(video)
         if self.media is None:
+            if source is not None:
+                source.close()
             raise CallClosed
         self.media.show(source)
 

@@ -83,7 +83,7 @@ class Phone(Emitter):
             None for no limit.
         low_data: as little as a call can do with: video is small, or off.
         rtt_limit_ms, loss_limit: a path that is worse for five seconds is compared with the others, and left for a
-            better one: its round trip in ms, or the loss in either direction as a share. None for never.
+            better one: its round trip in ms, or the share that is lost of ours. None for never.
         ssl_context: for the signaling server, one that trusts a private authority.
         laboratory: allow loopback and private addresses. For tests on one machine only.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from relaycall.call.ends import Ends, MediaOptions
@@ -17,6 +18,8 @@ from relaycall.media.video.sources import VideoSource
 from relaycall.quality.adaptation import VideoAdapted
 from relaycall.quality.ladder import Limits
 from relaycall.quality.voice import Reason
+
+GIVEN_WAY = 10.0  # seconds after our media gave way in which no other path is looked for
 
 
 class Running:
@@ -50,7 +53,9 @@ class Running:
     ) -> None:
         limits = Limits(max_bitrate=options.max_bitrate, low_data=options.low_data)
         self._session = session
+        self._on_advice = on_advice
         self._on_event = on_event
+        self._gave_way_at = float("-inf")
         self._steering = Steering(session, limits, self._decided)
         self._picture = Picture(
             session.transport,
@@ -67,7 +72,7 @@ class Running:
             rtt_limit_ms=options.rtt_limit_ms,
             loss_limit=options.loss_limit,
             complete=self._picture.complete,
-            on_advice=on_advice,
+            on_advice=self._advised,
             on_report=self._steering.report,
             on_event=on_event,
         )
@@ -116,7 +121,14 @@ class Running:
         self._steering.close()
         await self._picture.close()
 
+    def _advised(self) -> None:
+        """Not while we give way: then the link is full because of us, on whatever path."""
+        if asyncio.get_running_loop().time() - self._gave_way_at >= GIVEN_WAY:
+            self._on_advice()
+
     def _decided(self, decision: Adapted) -> None:
+        if decision.reason in (Reason.RATE, Reason.LOSS):
+            self._gave_way_at = asyncio.get_running_loop().time()
         self.watch.mark(*told(decision))
         self._on_event(decision)
 

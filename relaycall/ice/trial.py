@@ -1,9 +1,9 @@
 """Is there a better path? All of them, checked often for a while, and compared. Without I/O.
 
 How it works. The path in use may have become slow, or lose packets, and others are checked too rarely to know whether
-they are better. A trial checks every pair 12 times a second for four seconds, which a narrow link can bear, then waits for
-late answers. A pair is better that lost clearly fewer checks; or no more of them, if its round trip is clearly shorter.
-Without a better one the next trial has to wait: 20 seconds, 40, and so on up to five minutes.
+they are better. A trial checks every pair 12 times a second for four seconds, which a narrow link can bear, then waits
+for late answers. A pair is better that lost clearly fewer checks; or no more of them, if its round trip is clearly
+shorter. Without a better one the next trial has to wait: 20 seconds, 40, and so on up to five minutes.
 
     IDLE ──start──▶ CHECKING ──four seconds──▶ WAITING ──answers had their time──▶ IDLE, with a verdict
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from relaycall.ice.pair import FASTER_RTT, Pair, PairState
 
@@ -20,7 +21,8 @@ INTERVAL = 0.08  # seconds between the checks of a pair
 PAUSE, MAX_PAUSE = 20.0, 300.0  # seconds after a trial that found nothing better
 MAX_WAIT = 1.0  # seconds for late answers
 MAX_PAIRS = 8  # the most promising ones
-CLEARLY_FEWER = 0.04  # share of the checks: two of fifty are chance
+CLEARLY_FEWER = 0.04  # share of the checks, at least ...
+CHANCE = 2.5  # ... and standard deviations of what chance does
 ABOUT_AS_MANY = 0.02
 
 NEVER = float("inf")
@@ -80,16 +82,26 @@ class Trial:
         return better
 
 
+class _Loss(NamedTuple):
+    """Of one pair's checks: the share that was not answered, and the variance that chance gives it."""
+
+    share: float
+    variance: float
+
+
 def _better(before: dict[Pair, tuple[int, int]], chosen: Pair) -> Pair | None:
-    lost = {
-        pair: 1 - min((pair.answered - answered) / max(pair.sent - sent, 1), 1.0)
-        for pair, (sent, answered) in before.items()
-    }
+    lost = {pair: _loss(pair.sent - sent, pair.answered - answered) for pair, (sent, answered) in before.items()}
     better = [pair for pair in before if pair is not chosen and pair.healthy and _is_better(pair, chosen, lost)]
-    return min(better, key=lambda pair: (round(lost[pair], 2), pair.rtt), default=None)
+    return min(better, key=lambda pair: (round(lost[pair].share, 2), pair.rtt), default=None)
 
 
-def _is_better(pair: Pair, chosen: Pair, lost: dict[Pair, float]) -> bool:
-    if lost[pair] <= lost[chosen] - CLEARLY_FEWER:
+def _loss(sent: int, answered: int) -> _Loss:
+    share = 1 - min(answered / max(sent, 1), 1.0)
+    return _Loss(share, share * (1 - share) / max(sent, 1))
+
+
+def _is_better(pair: Pair, chosen: Pair, lost: dict[Pair, _Loss]) -> bool:
+    ours, theirs = lost[chosen], lost[pair]
+    if ours.share - theirs.share > max(CLEARLY_FEWER, CHANCE * (ours.variance + theirs.variance) ** 0.5):
         return True
-    return lost[pair] <= lost[chosen] + ABOUT_AS_MANY and pair.rtt < FASTER_RTT * chosen.rtt
+    return theirs.share <= ours.share + ABOUT_AS_MANY and pair.rtt < FASTER_RTT * chosen.rtt

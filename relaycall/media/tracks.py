@@ -90,7 +90,7 @@ class TrackSource(FramesSource):
     def __init__(self, track: MediaStreamTrack) -> None:
         if track.kind != "audio":
             raise ConfigError("A track of this kind holds no sound.", "Give one of kind audio.")
-        super().__init__(_frames_of(track))
+        super().__init__(frames_of(track))
         self._track = track
 
     def close(self) -> None:
@@ -110,6 +110,7 @@ class HeardTrack(MediaStreamTrack):
     def __init__(self) -> None:
         super().__init__()
         self._frames: asyncio.Queue[AudioFrame | None] = asyncio.Queue(WAITING)
+        self._over = False
 
     async def recv(self) -> AudioFrame:
         """The next frame. Raises aiortc's MediaStreamError when the call is over."""
@@ -125,7 +126,9 @@ class HeardTrack(MediaStreamTrack):
 
     def close(self) -> None:
         """For the call: it is over. What waits can still be read."""
-        self._put(None)
+        if not self._over:  # a second end would push out a frame
+            self._over = True
+            self._put(None)
 
     def _put(self, what: AudioFrame | None) -> None:
         if self._frames.full():
@@ -148,7 +151,8 @@ def source_of(audio: Audio) -> AudioSource:
     raise ConfigError("This gives no sound.", "Give a source of relaycall, an aiortc track, or an iterator of frames.")
 
 
-async def _frames_of(track: MediaStreamTrack) -> AsyncIterator[Any]:
+async def frames_of(track: MediaStreamTrack) -> AsyncIterator[Any]:
+    """What an aiortc track gives, of either kind, until it ends."""
     while True:
         try:
             frame = await track.recv()

@@ -29,7 +29,7 @@ class Advice:
 
     Attributes:
         cause: what is wrong; LOSS if it is both.
-        value: the round trip in milliseconds, or the larger of the two losses as a share, over the last five seconds.
+        value: the round trip in milliseconds, or the share that is lost of ours, over the last five seconds.
     """
 
     cause: Cause

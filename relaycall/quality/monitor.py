@@ -32,8 +32,8 @@ class Monitor:
 
     Args:
         connected_at: seconds, on the clock of all the times that come after.
-        rtt_limit_ms, loss_limit: above which another relay is advised, over 5 seconds; None for never. The loss is a
-            share, of either direction.
+        rtt_limit_ms, loss_limit: above which another relay is advised, over 5 seconds; None for never. The loss is the
+            share that is lost of ours: the other side looks after its own.
 
     Attributes:
         decisions: the changes of level, for the owner to take; the latest 16.
@@ -112,7 +112,7 @@ class Monitor:
         window = self.window(WINDOW)
         if window is None:
             return None
-        return self._adviser.advise(now, window.rtt_ms, max(window.loss, window.loss_sent or 0.0))
+        return self._adviser.advise(now, window.rtt_ms, window.loss_sent or 0.0)
 
     def _score(self, span: Span) -> float:
         missing = span.concealed / span.frames

@@ -177,6 +177,14 @@ def test_reports_that_are_late_doubled_or_none_change_nothing() -> None:
     run(main())
 
 
+async def tell(rig: Rig, loss: float) -> None:
+    """The other side reports each second that this share of ours is lost."""
+    for second in range(1, 100):
+        await asyncio.sleep(0.9 if second == 1 else 1.0)
+        lost = round(50 * second * loss)
+        rig.told(second, PeerReport(received=50 * second - lost, lost=lost))
+
+
 @pytest.mark.parametrize(
     ("limits", "rtt_ms", "loss", "compares"),
     [
@@ -193,14 +201,16 @@ def test_a_bad_path_is_compared_with_others(
 ) -> None:
     async def main() -> None:
         rig = Rig(**limits)
-        rig.connection.rtt_ms, rig.session.loss = rtt_ms, loss
+        rig.connection.rtt_ms = rtt_ms
         rig.watch.start()
+        telling = asyncio.create_task(tell(rig, loss))
         await asyncio.sleep(4.5)
         assert rig.connection.compared == [], "not before it was bad for five seconds"
         await asyncio.sleep(5.0)
         assert len(rig.connection.compared) == compares
         await asyncio.sleep(10.0)
         assert len(rig.connection.compared) == 2 * compares, "every ten seconds"
+        telling.cancel()
         rig.watch.close()
 
     run(main())

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from relaycall.ice.pair import Pair
-from relaycall.ice.trial import CLEARLY_FEWER, INTERVAL, LASTS, MAX_PAIRS, MAX_PAUSE, MAX_WAIT, NEVER, PAUSE, Trial
+from relaycall.ice.trial import INTERVAL, LASTS, MAX_PAIRS, MAX_PAUSE, MAX_WAIT, NEVER, PAUSE, Trial
 from relaycall.stun.address import Address
 
 SEEDS = range(20)
@@ -63,7 +63,7 @@ def test_the_path_that_loses_less_is_found() -> None:
     for seed in SEEDS:
         pairs = [a_pair(1, 0.1), a_pair(2, 0.12)]
         found += run(pairs, [0.2, 0.0], [0.1, 0.12], seed)[0] is pairs[1]
-    assert found >= 18
+    assert found >= 16
 
 
 def test_among_equals_nobody_moves() -> None:
@@ -76,10 +76,10 @@ def test_a_short_path_that_loses_more_is_none() -> None:
     assert not any(run([a_pair(1, 0.2), a_pair(2, 0.05)], [0.0, 0.3], [0.2, 0.05], seed)[0] for seed in SEEDS)
 
 
-def test_loss_by_chance_moves_hardly_anybody() -> None:
-    moves = sum(run([a_pair(1, 0.1), a_pair(2, 0.1)], [0.02, 0.02], [0.1, 0.1], seed)[0] is not None for seed in SEEDS)
-    assert moves <= 4
-    assert CLEARLY_FEWER > 0.02
+@pytest.mark.parametrize("loss", [0.02, 0.1, 0.3, 0.5])
+def test_loss_by_chance_moves_hardly_anybody(loss: float) -> None:
+    moves = sum(run([a_pair(1, 0.1), a_pair(2, 0.1)], [loss, loss], [0.1, 0.1], seed)[0] is not None for seed in SEEDS)
+    assert moves <= 1
 
 
 def test_a_suspect_path_is_no_choice() -> None:

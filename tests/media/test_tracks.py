@@ -44,6 +44,18 @@ async def read_all(source: FramesSource, most: int = 400) -> list[bytes]:
     raise AssertionError("it does not end")
 
 
+async def test_a_track_that_is_closed_twice_keeps_what_waits() -> None:
+    heard = HeardTrack()
+    for number in range(WAITING - 1):
+        heard.write(pcm_frame(SILENCE, number))
+    heard.close()
+    heard.close()
+    for number in range(WAITING - 1):
+        assert (await heard.recv()).pts == number
+    with pytest.raises(MediaStreamError):
+        await heard.recv()
+
+
 async def test_frames_are_heard_once_in_order_and_then_it_ends() -> None:
     source = FramesSource(some(5))
     assert source.read() == SILENCE  # reading begins with the first

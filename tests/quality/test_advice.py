@@ -36,15 +36,15 @@ def test_a_slow_path() -> None:
     assert advised(call, 30) == [(at, Advice(Cause.RTT, 151.0)) for at in (5.0, 15.0, 25.0)]
 
 
-def test_loss_in_either_direction() -> None:
-    assert advised(course(), 9, lost=2) == [(5.0, Advice(Cause.LOSS, 0.04))]
+def test_loss_of_ours_and_not_of_theirs() -> None:
     assert advised(course(), 9, report=(2, 48)) == [(5.0, Advice(Cause.LOSS, 0.04))]
+    assert advised(course(), 9, lost=20) == [], "the other side looks after its own"
 
 
 def test_loss_goes_before_delay() -> None:
     call = course()
     call.rtt_ms = 300.0
-    assert advised(call, 9, lost=5) == [(5.0, Advice(Cause.LOSS, 0.1))]
+    assert advised(call, 9, report=(5, 45)) == [(5.0, Advice(Cause.LOSS, 0.1))]
 
 
 def test_one_bad_second_of_delay_is_none() -> None:
@@ -83,18 +83,18 @@ def test_another_relay_gets_its_time() -> None:
 def test_limits_are_settings() -> None:
     call = course(rtt_limit_ms=500.0, loss_limit=0.2)
     call.rtt_ms = 400.0
-    assert advised(call, 20, lost=9) == []
-    assert advised(call, 20, lost=15)[0][1].cause is Cause.LOSS
+    assert advised(call, 20, report=(9, 41)) == []
+    assert advised(call, 20, report=(15, 35))[0][1].cause is Cause.LOSS
     call = course(rtt_limit_ms=None, loss_limit=None)
     call.rtt_ms = 4000.0
-    assert advised(call, 20, lost=40) == []
+    assert advised(call, 20, report=(40, 10)) == []
 
 
 def test_without_a_round_trip() -> None:
     call = course()
     call.rtt_ms = None
     assert advised(call, 20) == []
-    assert advised(call, 10, lost=5)[0][1].cause is Cause.LOSS
+    assert advised(call, 10, report=(5, 45))[0][1].cause is Cause.LOSS
 
 
 def test_a_round_trip_that_is_no_longer_known() -> None:
