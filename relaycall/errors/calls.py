@@ -77,7 +77,12 @@ class SignalingError(RelaycallError):
 
 
 class MediaError(RelaycallError):
-    """An audio file or device cannot be used. `MediaError(what is wrong, what to do)`."""
+    """Sound or pictures cannot be had, coded, sent or kept: a file, a device or a source fails, or a codec is missing.
+
+    Args:
+        sentence: what is wrong.
+        next_step: what to do.
+    """
 
     code = "media"
     exit_code = 6

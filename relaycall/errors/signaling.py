@@ -109,6 +109,14 @@ class SignalingClosed(SignalingServerError):
     next_step = "Open it, and send before closing."
 
 
+class PhoneClosed(SignalingClosed):
+    """A phone was used before it was opened, or after it was closed."""
+
+    code = "phone_closed"
+    template = "The phone is not open."
+    next_step = "Use it within its `async with` block."
+
+
 class MailboxRefused(SignalingServerError):
     """The proof of the mailbox's key was not accepted: the mailbox is not ours."""
 

@@ -4,6 +4,8 @@ How it works. While packets come, a message is due every 100 ms, every 50 ms whe
 second. It begins with the first packet that was not told twice, so each is in two messages, and one of them may be
 lost. A packet that is more than 72 numbers behind is not told any more, so that with too many packets for that each is
 told once. When all has been told, nothing is sent.
+
+Times are told as since the first packet: those of our clock say when this machine was started, and so which it is.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ class ArrivalReports:
     """The latest packets of one stream."""
 
     def __init__(self) -> None:
+        self._began: float | None = None  # when the first packet came
         self._times: dict[int, float] = {}
         self._left: dict[int, int] = {}  # how often each is still to be told
         self._highest: int | None = None
@@ -36,15 +39,15 @@ class ArrivalReports:
 
     def add(self, number: int, now: float) -> None:
         """A packet with this sequence number, of 16 bits, has come. It has not been added before."""
-        if self._highest is None:
-            self._highest = number
+        if self._highest is None or self._began is None:
+            self._highest, self._began = number, now
         number = unwrapped(number, self._highest)
         if number <= self._highest - REACH:
             return
         if not self._left:
             self._since = max(self._since, now - SHORT_INTERVAL)
         self._highest = max(self._highest, number)
-        self._times[number] = now
+        self._times[number] = now - self._began
         self._left[number] = TIMES_TOLD
         self._new += 1
         for old in [old for old in self._times if old <= self._highest - REACH]:
@@ -52,7 +55,7 @@ class ArrivalReports:
             self._left.pop(old, None)
 
     def message(self, now: float) -> Arrivals | None:
-        """The next message, if it is due."""
+        """The next message, if it is due. Its times are seconds since the first packet came."""
         due = self.due
         if due is None or now < due:
             return None

@@ -199,26 +199,28 @@ def _skip_picture_order(bits: _Bits) -> None:
 
 
 class _Bits:
-    """Bits from the first on. MalformedMessage: there are no more, or a number is too large."""
+    """Bits from the first on, as text: to look for a one in it takes no time, and a peer may send thousands of zeros.
+
+    MalformedMessage: there are no more, or a number is too large.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
+        self._bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}" if data else ""
+        self._at = 0
 
     def read(self, count: int) -> int:
-        self._left -= count
-        if self._left < 0:
+        start, self._at = self._at, self._at + count
+        if self._at > len(self._bits):
             raise MalformedMessage("It is cut off.")
-        return self._value >> self._left & (1 << count) - 1
+        return int(self._bits[start : self._at], 2)
 
     def golomb(self, most: int = 1 << 16) -> int:
         """An unsigned number in exponential Golomb code (ITU-T H.264, section 9.1)."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-            if zeros > 31:
-                raise MalformedMessage("A number in it is too large.")
-        number = (1 << zeros) - 1 + self.read(zeros)
+        one = self._bits.find("1", self._at, self._at + 32)
+        if one < 0:
+            raise MalformedMessage("It is cut off, or a number in it is too large.")
+        zeros, self._at = one - self._at, one
+        number = self.read(zeros + 1) - 1
         if number > most:
             raise MalformedMessage("A number in it is too large.")
         return number

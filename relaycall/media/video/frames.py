@@ -17,8 +17,9 @@ on one frame after the other without a number left out. The *head* is the first 
 
 A number that is missing is asked for when two later packets or 10 ms show that it was not only overtaken, and again
 after a round trip and 20 ms, 60 ms at least, as long as it can still come within a second. Where round trips are long
-that would be once: a number may take three of them then, up to 2 s, and is asked for every half of one. When much is
-lost, questions are too: each one, and each wish for a keyframe, is sent twice, 20 ms apart.
+that would be once. So there a number may take three of them, up to 2 s, and is asked for when half of one has passed,
+or 300 ms. When much is lost, questions are too: each one, and each wish for a keyframe, is sent twice, 20 ms apart.
+When more is missing than one message can ask for, a keyframe is wanted as well: it may be there first.
 
 In `nothing` only the missing pieces of a keyframe are asked for: other frames cannot be decoded. Pieces that no
 keyframe has made useful in the time that a number may take are dropped.

@@ -12,10 +12,10 @@ from time import monotonic
 from typing import Any, Protocol
 
 from aiortc import MediaStreamTrack
-from aiortc.mediastreams import MediaStreamError
 from av import VideoFrame
 
 from relaycall.errors import ConfigError, MediaError
+from relaycall.media.tracks import frames_of
 from relaycall.media.video.format import MAX_HEIGHT, MAX_WIDTH
 
 MAX_FRAME_RATE = 60  # frames a second, of an iterator that does not wait
@@ -142,7 +142,7 @@ class TrackVideo(FramesVideo):
     def __init__(self, track: MediaStreamTrack) -> None:
         if track.kind != "video":
             raise ConfigError("A track of this kind holds no pictures.", "Give one of kind video.")
-        super().__init__(_frames_of(track))
+        super().__init__(frames_of(track))
         self._track = track
 
     def close(self) -> None:
@@ -162,12 +162,3 @@ def video_source_of(video: Video) -> VideoSource:
     if hasattr(video, "read") and hasattr(video, "close"):
         return video
     raise ConfigError("This gives no video.", "Give a source of relaycall, an aiortc track, or an iterator of frames.")
-
-
-async def _frames_of(track: MediaStreamTrack) -> AsyncIterator[Any]:
-    while True:
-        try:
-            frame = await track.recv()
-        except MediaStreamError:
-            return
-        yield frame
