@@ -38,11 +38,12 @@ if TYPE_CHECKING:
         RelayGone,
         RelaySuspected,
     )
-    from relaycall.identity.card import Card, card_from_text, card_to_text
-    from relaycall.identity.code_exchange import offer_code, use_code
+    from relaycall.identity.card import Card, card_from_text, card_to_text, decode_card
+    from relaycall.identity.code_exchange import Offer, offer_code, use_code
     from relaycall.identity.contact import Contact, Strangers, Unverified
     from relaycall.identity.contacts import ContactBook
     from relaycall.identity.keys import PublicIdentity
+    from relaycall.identity.one_time_code import OneTimeCode, parse_code
     from relaycall.identity.own import OwnKeys, change_own, create_own, load_own, rotate_identity
     from relaycall.identity.ratchet import RatchetSealer
     from relaycall.identity.safety import SafetyNumber, safety_number
@@ -121,6 +122,8 @@ __all__ = [
     "MemoryStore",
     "Microphone",
     "NoBackup",
+    "Offer",
+    "OneTimeCode",
     "Opened",
     "OwnKeys",
     "Party",
@@ -180,6 +183,7 @@ __all__ = [
     "check_description",
     "check_relay_only",
     "create_own",
+    "decode_card",
     "decode_record",
     "describe_answer",
     "describe_offer",
@@ -191,6 +195,7 @@ __all__ = [
     "offer_code",
     "open_signaling",
     "open_store",
+    "parse_code",
     "probe",
     "rotate_identity",
     "rtc_configuration",
@@ -219,7 +224,8 @@ _HOMES = {
     "relaycall.call.description": ["DescriptionRecord", "check_description", "describe_answer", "describe_offer"],
     "relaycall.identity.sealer": ["EnvelopeSealer", "Opened", "Sealer"],
     "relaycall.identity.ratchet": ["RatchetSealer"],
-    "relaycall.identity.code_exchange": ["offer_code", "use_code"],
+    "relaycall.identity.code_exchange": ["Offer", "offer_code", "use_code"],
+    "relaycall.identity.one_time_code": ["OneTimeCode", "parse_code"],
     "relaycall.signaling.rendezvous": ["Rendezvous"],
     "relaycall.signaling.carried": ["ManualText"],
     "relaycall.signaling.manual": ["ManualTransport"],
@@ -230,7 +236,7 @@ _HOMES = {
     "relaycall.identity.keys": ["PublicIdentity"],
     "relaycall.identity.contacts": ["ContactBook"],
     "relaycall.identity.contact": ["Contact", "Strangers", "Unverified"],
-    "relaycall.identity.card": ["Card", "card_from_text", "card_to_text"],
+    "relaycall.identity.card": ["Card", "card_from_text", "card_to_text", "decode_card"],
     "relaycall.call.state": ["CallState", "EndReason"],
     "relaycall.call.line": ["Party"],
     "relaycall.call.ring": ["Ring"],

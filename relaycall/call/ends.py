@@ -10,6 +10,7 @@ from relaycall.media.audio import AudioSink, AudioSource
 from relaycall.media.tracks import Audio, source_of
 from relaycall.media.video.sinks import VideoSink
 from relaycall.media.video.sources import Video, VideoSource, video_source_of
+from relaycall.quality.advice import Adviser
 from relaycall.quality.ladder import LOW_DATA_RATE
 from relaycall.quality.monitor import LOSS_LIMIT, RTT_LIMIT_MS
 
@@ -61,7 +62,7 @@ class MediaOptions:
             80000. None for no limit.
         low_data: as little as a call can do with: video is small, or off.
         rtt_limit_ms, loss_limit: above which, over five seconds, another path is looked for; None for never. The loss
-            is a share of either direction, 0 to 1.
+            is a share of either direction, above 0, at most 1.
         laboratory: allow loopback and private addresses. For tests on one machine only.
 
     Raises:
@@ -78,10 +79,7 @@ class MediaOptions:
     def __post_init__(self) -> None:
         if self.max_bitrate is not None and self.max_bitrate < MIN_LIMIT:
             raise ConfigError(f"A limit on the bit rate is {MIN_LIMIT} bit/s at least.", "Use low_data instead.")
-        if self.rtt_limit_ms is not None and not self.rtt_limit_ms > 0:
-            raise ConfigError("A limit on the round trip is above 0 ms.", "Give None for no limit.")
-        if self.loss_limit is not None and not 0 <= self.loss_limit <= 1:
-            raise ConfigError("A limit on loss is a share from 0 to 1.", "Give 0.02 for 2 %, or None for no limit.")
+        Adviser(self.rtt_limit_ms, self.loss_limit)  # it looks at these: now, and not when there is a call
 
     @property
     def receive_limit(self) -> int | None:

@@ -15,34 +15,12 @@ from relaycall.identity.prekeys import RANDOM_SIZE, Prekeys, SignedPrekey
 from relaycall.identity.sealer import Opened, Sealer
 from relaycall.redact import Secret
 from relaycall.store import Store
+from relaycall.store.memory import MemoryStore
 
 KIND = 7  # of the messages here; any but that of an introduction
 START = 1_800_000_000.0  # seconds since 1970: when it all happens
 
 Entries = dict[str, Secret]
-
-
-class MemoryStore:
-    """A Store that is gone with the program."""
-
-    def __init__(self) -> None:
-        self._entries: Entries = {}
-
-    async def get(self, name: str) -> Secret | None:
-        """The secret, or None."""
-        return self._entries.get(name)
-
-    async def set(self, name: str, secret: Secret) -> None:
-        """Keep it."""
-        self._entries[name] = secret
-
-    async def remove(self, name: str) -> bool:
-        """Forget it."""
-        return self._entries.pop(name, None) is not None
-
-    async def names(self) -> tuple[str, ...]:
-        """All names, sorted."""
-        return tuple(sorted(self._entries))
 
 
 class WatchedStore:

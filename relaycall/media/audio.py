@@ -115,11 +115,11 @@ class ToneSource:
     """
 
     def __init__(self, frequency: float = 440.0, level_db: float = -12) -> None:
-        cycles = round(frequency)
-        if not 1 <= cycles <= 20000:
+        if not 1 <= frequency <= 20000:
             raise ConfigError("A tone has 1 to 20000 Hz.")
-        if level_db > 0:
+        if not level_db <= 0:
             raise ConfigError("A tone's level is 0 dB or less.")
+        cycles = round(frequency)
         peak = 32767 * 10 ** (level_db / 20)
         step = 2 * math.pi * cycles / SAMPLE_RATE
         self._second = array("h", (round(peak * math.sin(step * n)) for n in range(SAMPLE_RATE))).tobytes()

@@ -15,6 +15,7 @@ audio. Video is a third stream, sent and taken in one packet at a time; who has 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import struct
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -29,6 +30,7 @@ from relaycall.media.arrivals import ArrivalLog
 from relaycall.media.budget import Budget
 from relaycall.media.control_stream import CONTROL_PAYLOAD_TYPE, ControlStream
 from relaycall.media.counters import TransportCounters
+from relaycall.media.hidden_clock import SHIFT_BITS, HiddenClock
 from relaycall.media.rtcp import GOODBYE, RECEIVER_REPORT, RTCP_KINDS, SENDER_REPORT, SOURCE_DESCRIPTION, split_compound
 from relaycall.media.srtp import BARE_HEADER, MAX_PACKET, RTP_HEADER_SIZE, IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys
 from relaycall.media.video.stream import VIDEO_PAYLOAD_TYPES, VideoStream
@@ -96,6 +98,7 @@ class RtpTransport:
         self._incoming = IncomingSrtp(keys.receive, remote_ssrc)
         self._control = ControlStream(keys, local_ssrc, remote_ssrc)
         self._video = VideoStream(keys, local_ssrc, remote_ssrc)
+        self._clock = HiddenClock(secrets.randbits(SHIFT_BITS))
         self._remote_ssrc = remote_ssrc
         self._payload_type = payload_type
         self._sender: Any = None
@@ -133,9 +136,7 @@ class RtpTransport:
         Returns:
             Whether it is authentic: made by the peer, and new or a copy of a recent packet that was.
         """
-        counters = self.counters
-        dropped = counters.dropped
-        size = len(data)
+        counters, dropped, size = self.counters, self.counters.dropped, len(data)
         counters.packets_received += 1
         counters.bytes_received += size
         if not RTP_HEADER_SIZE <= size <= MAX_PACKET or data[0] >> 6 != 2:
@@ -242,6 +243,7 @@ class RtpTransport:
             return
         if isinstance(report, RtcpSrPacket) and self._receiver is not None:
             self._run(self._receiver._handle_rtcp_packet(report))
+        self._clock.restore(report.reports)
         if report.reports and self._sender is not None:
             self._run(self._sender._handle_rtcp_packet(report))
 
@@ -356,7 +358,7 @@ class RtpTransport:
             raise ConnectionError
         counters = self.counters
         rtcp = data[1] in RTCP_KINDS
-        protected = self._outgoing.protect_rtcp(data) if rtcp else self._outgoing.protect_rtp(data)
+        protected = self._outgoing.protect_rtcp(self._clock.hide(data)) if rtcp else self._outgoing.protect_rtp(data)
         if not isinstance(protected, bytes):
             counters.dropped.unsent += 1
             return

@@ -112,6 +112,9 @@ class Relay:
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
 
+    def __repr__(self) -> str:
+        return f"<Relay with {self.active} allocations>"
+
     @property
     def counters(self) -> Counters:
         """What happened since the start."""

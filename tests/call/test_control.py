@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaycall.call.control import (
+    ADDRESS_INTERVAL,
     CHANGE_BURST,
     FIRST_REPEAT,
     INTERVAL,
@@ -103,6 +104,10 @@ def test_the_pace_is_as_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
     assert f"sends at most {1 / INTERVAL:.0f} messages a second, after a pause {SEND_BURST} at once" in text
     assert f"takes at most {1 / INTERVAL:.0f} states a second, after a pause {CHANGE_BURST} at once" in text
+    slowly = (
+        f"of those that name\na new address one in {ADDRESS_INTERVAL:.0f} seconds, after a pause {CHANGE_BURST} at once"
+    )
+    assert slowly in text
 
 
 def test_it_never_gives_up() -> None:
@@ -247,6 +252,24 @@ def test_a_flood_of_states_is_bounded_and_its_last_one_gets_through() -> None:
     assert side.dropped == {"flood": 10_000 - taken}
     assert side.receive(message(10_000, video=True), 10.1) is not None, "it is repeated until it is taken"
     assert side._remote_sequence == 10_000
+
+
+def test_new_addresses_are_taken_slowly() -> None:
+    """Each is checked, from every relay of ours."""
+    side = control()
+    here = Address("192.88.98.7", 5000)
+    taken, number = 0, 0
+    for number in range(1, 1001):  # 20 a second, as fast as other changes
+        there = Address(f"192.88.{number >> 8}.{number & 0xFF}", 5000)
+        taken += side.receive(message(number, candidates=(here, there)), number / 20) is not None
+    assert 50 / ADDRESS_INTERVAL <= taken <= CHANGE_BURST + 50 / ADDRESS_INTERVAL
+    known = side.remote.candidates
+    for candidates, muted in ((known, True), (known[::-1], False), (known[1:], True), ((), False)):
+        number += 1
+        news = side.receive(message(number, candidates=candidates, muted=muted), 50.2 + number)
+        assert news is not None, "what names none is not held up"
+        assert news.candidates == candidates
+    assert side.receive(message(number + 1, candidates=(here,)), 2000.0) is not None, "it is repeated until it is taken"
 
 
 def test_a_flood_of_questions_is_bounded_and_does_not_hold_up_our_news() -> None:

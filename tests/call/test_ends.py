@@ -42,6 +42,7 @@ def test_what_does_not_fit_is_refused(audio: object, sink: object, video: object
         {"rtt_limit_ms": -150.0},
         {"rtt_limit_ms": float("nan")},
         {"loss_limit": 2},  # meant as 2 %
+        {"loss_limit": 0},
         {"loss_limit": -0.1},
         {"loss_limit": float("nan")},
     ],

@@ -269,7 +269,9 @@ def test_a_tone_is_pure_and_joins_each_second() -> None:
     assert max(abs(samples[n] - samples[n - 1]) for n in range(1, len(samples))) <= steepest + 1
 
 
-@pytest.mark.parametrize(("frequency", "level"), [(0, -12), (0.3, -12), (30000, -12), (-5, -12), (440, 1)])
+@pytest.mark.parametrize(
+    ("frequency", "level"), [(0, -12), (0.3, -12), (30000, -12), (-5, -12), (440, 1), (math.nan, -12), (440, math.nan)]
+)
 def test_a_tone_out_of_range(frequency: float, level: float) -> None:
     with pytest.raises(ConfigError):
         ToneSource(frequency, level)

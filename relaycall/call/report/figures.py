@@ -105,6 +105,8 @@ def clock(seconds: float) -> str:
 
 def short(seconds: float) -> str:
     """A time that somebody waited."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 60 else f"{clock(seconds)} min"
 
 

@@ -97,7 +97,9 @@ def _opening(facts: CallFacts) -> str:
 
 
 def _lasted(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 60 else f"{clock(seconds)} {'minutes' if seconds < 3600 else 'hours'}"
+    if seconds < 60:  # cut off and not rounded, as a clock shows it
+        return f"{int(seconds)} second{'' if int(seconds) == 1 else 's'}"
+    return f"{clock(seconds)} {'minutes' if seconds < 3600 else 'hours'}"
 
 
 # --- the figures ------------------------------------------------------------------------------------------------------

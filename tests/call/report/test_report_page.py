@@ -180,6 +180,17 @@ def test_a_call_of_less_than_a_second() -> None:
     assert "It lasted 0 seconds." in page.text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(1.9, "1 second"), (3.6, "3 seconds"), (59.9, "59 seconds"), (61.0, "1:01 minutes"), (3600.0, "1:00:00 hours")],
+)
+def test_how_long_it_lasted_is_what_the_clock_showed(seconds: float, told: str) -> None:
+    report = CallReport(call_facts(connected=seconds, moves=()))
+    assert f"It lasted {told}." in Page(report.html()).text
+    if seconds < 60:
+        assert report.text().startswith(f"Connected for 0:{int(seconds):02} ")
+
+
 def test_a_call_of_one_sample() -> None:
     page = Page(CallReport(call_facts(connected=1.2, moves=()), call_samples(1)).html())
     assert plots(page) == PLOTS
