@@ -39,12 +39,13 @@ async def show(phone: Phone, name: str) -> None:
     if await call.connected():
         await recorder.start()
         async for sample in call.quality():
-            print(f"{sample.level}: {sample.bitrate_sent // 1000} kbit/s sent, {sample.frame_rate_received:.0f} frames/s")
+            sent, seen = sample.bitrate_sent // 1000, sample.frame_rate_received
+            print(f"{sample.level}: {sent} kbit/s sent, {seen:.0f} frames/s seen")
             if sample.at > SECONDS:
                 break
     end = await call.hang_up()
     await recorder.stop()
-    Path("call.html").write_text(call.report().html())
+    await asyncio.to_thread(Path("call.html").write_text, call.report().html())
     print("It is over:", end.reason)
 
 

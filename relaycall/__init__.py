@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from relaycall.call.call import Call
     from relaycall.call.description import DescriptionRecord, check_description, describe_answer, describe_offer
     from relaycall.call.ends import MediaOptions
-    from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged, VideoEnded
+    from relaycall.call.events import AudioEnded, CallEvent, Ended, PeerChanged, RelayChanged, SinkFailed, VideoEnded
     from relaycall.call.line import Party
     from relaycall.call.media_call import MediaCall
     from relaycall.call.metrics import export_metrics
@@ -87,6 +87,7 @@ __all__ = [
     "AudioAdapted",
     "AudioDevice",
     "AudioEncoding",
+    "AudioEnded",
     "AudioSession",
     "AudioSink",
     "AudioSource",
@@ -164,6 +165,7 @@ __all__ = [
     "SignalingServer",
     "SignalingState",
     "SilenceSource",
+    "SinkFailed",
     "Speaker",
     "Store",
     "Strangers",
@@ -243,7 +245,15 @@ _HOMES = {
     "relaycall.call.call": ["Call"],
     "relaycall.call.phone": ["Phone"],
     "relaycall.call.media_call": ["MediaCall"],
-    "relaycall.call.events": ["CallEvent", "Ended", "PeerChanged", "RelayChanged", "VideoEnded"],
+    "relaycall.call.events": [
+        "AudioEnded",
+        "CallEvent",
+        "Ended",
+        "PeerChanged",
+        "RelayChanged",
+        "SinkFailed",
+        "VideoEnded",
+    ],
     "relaycall.call.record": ["CallRecord", "decode_record", "encode_record"],
     "relaycall.config": ["EndpointSettings", "RelaySettings", "Settings"],
     "relaycall.ice.connection": ["Connection"],

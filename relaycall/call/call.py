@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from typing import Any
 
 from relaycall.call.agreement import Agreement
 from relaycall.call.emitter import Emitter
@@ -60,8 +61,7 @@ class Call(Emitter):
 
     def __init__(self, line: Line, party: Party, *, caller: bool) -> None:
         super().__init__()
-        self.id = b""
-        self.party = party
+        self.id, self.party, self._muted = b"", party, False
         self._line = line
         self._sound = Sound(line, on_event=self._media_says)
         self._machine = CallMachine(caller, line.carried)
@@ -78,6 +78,10 @@ class Call(Emitter):
 
     def __repr__(self) -> str:
         return f"<Call with {self.party!r}: {self.state}>"
+
+    def __await__(self) -> Generator[Any, None, Call]:
+        """Itself, at once: `await ring.accept(…)` reads as `await phone.call(…)` does, and need not."""
+        return asyncio.sleep(0, self).__await__()
 
     async def __aenter__(self) -> Call:
         return self
@@ -109,14 +113,14 @@ class Call(Emitter):
 
     @property
     def muted(self) -> bool:
-        """Whether silence is sent. Set it while connected; else CallClosed."""
-        return self.media is not None and self.media.muted
+        """Whether silence is sent. Set at any time, before the call is connected too."""
+        return self._muted
 
     @muted.setter
     def muted(self, muted: bool) -> None:
-        if self.media is None:
-            raise CallClosed
-        self.media.muted = muted
+        self._muted = muted
+        if self.media is not None:
+            self.media.muted = muted
 
     def show(self, video: Video | None) -> None:
         """Show this from now on, and close what was shown before; None: no video. While connected.
@@ -135,8 +139,7 @@ class Call(Emitter):
 
     def stats(self) -> Sample | None:
         """How it was in the last second; None before the first one of the connection is over."""
-        watch = self.media.watch if self.media is not None else None
-        return watch.sample if watch is not None else None
+        return self.media.watch.sample if self.media is not None and self.media.watch is not None else None
 
     async def quality(self, interval: float = 1.0) -> AsyncIterator[Sample]:
         """How it goes, each `interval` seconds, 1 to 30, over that time; from the connection to the end.
@@ -334,6 +337,7 @@ class Call(Emitter):
     async def _connect(self) -> None:
         media, keys = self.media, self._agreement.keys
         assert media is not None and keys is not None, "there was an answer"  # noqa: PT018
+        media.muted = self._muted
         timeout = CARRIED_CONNECT_TIMEOUT if self._line.carried else CONNECT_TIMEOUT
         await media.connect(self._agreement.peer_record, call_key=keys.media, timeout=timeout)
         end = await self._sound.heard_or_ended()

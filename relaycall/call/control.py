@@ -15,7 +15,9 @@ knows what the other knows. A message with a number that is known changes nothin
     the peer has hung up          dropped: a hangup is final             if asked: answer
 
 Neither side can keep the other busy: what is sent is bounded, whatever arrives, and so are the changes that are taken.
-A change that waits for its turn to be sent has no number yet, so changes that come too fast are merged. Numbers have 16
+Changes that name new relays are taken more slowly than others, since each address is checked: a peer could have our
+relays knock at one host after another. A change that waits for its turn to be sent has no number yet, so changes that
+come too fast are merged. Numbers have 16
 bits and do not wrap: 65534 changes take an hour at full speed, and after that all that can change is to hang up.
 """
 
@@ -40,6 +42,7 @@ LAST_REPEAT = 1.0  # seconds
 INTERVAL = 0.05  # seconds for each message sent, and for each change taken ...
 SEND_BURST = 5  # ... of which so many may come at once, after a pause
 CHANGE_BURST = 10  # more than the peer may send at once, since a path may hold messages up
+ADDRESS_INTERVAL = 2.0  # seconds for each change taken that names an address that the one before did not
 
 _NEVER = float("inf")
 
@@ -47,8 +50,9 @@ _NEVER = float("inf")
 class _Pace:
     """So many at once, then one an interval: a token bucket, told by the time at which it is full."""
 
-    def __init__(self, burst: int) -> None:
-        self._slack = (burst - 1) * INTERVAL
+    def __init__(self, burst: int, interval: float = INTERVAL) -> None:
+        self._interval = interval
+        self._slack = (burst - 1) * interval
         self._full_at = -_NEVER
 
     @property
@@ -56,7 +60,7 @@ class _Pace:
         return self._full_at - self._slack
 
     def take(self, now: float) -> None:
-        self._full_at = max(self._full_at, now) + INTERVAL
+        self._full_at = max(self._full_at, now) + self._interval
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ class Control:
     _repeat: float = field(default=FIRST_REPEAT, init=False, repr=False)
     _sending: _Pace = field(default_factory=lambda: _Pace(SEND_BURST), init=False, repr=False)
     _changes: _Pace = field(default_factory=lambda: _Pace(CHANGE_BURST), init=False, repr=False)
+    _addresses: _Pace = field(default_factory=lambda: _Pace(CHANGE_BURST, ADDRESS_INTERVAL), init=False, repr=False)
 
     @property
     def acknowledged(self) -> bool:
@@ -150,10 +155,14 @@ class Control:
             self.dropped["after_hangup"] += 1
             return False
         if message.state.hangup is None:  # a hangup comes once, and need not wait
-            if now < self._changes.free_at:
+            paces = [self._changes]
+            if not set(message.state.candidates) <= set(self.remote.candidates):
+                paces.append(self._addresses)
+            if any(now < pace.free_at for pace in paces):
                 self.dropped["flood"] += 1
                 return False
-            self._changes.take(now)
+            for pace in paces:
+                pace.take(now)
         self._remote_sequence, self.remote = message.sequence, message.state
         return True
 

@@ -52,6 +52,28 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioEnded:
+    """What we say has ended: its source has, or it failed. Silence is sent, and the call goes on.
+
+    Attributes:
+        error: why, if it failed.
+    """
+
+    error: MediaError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SinkFailed:
+    """What is heard is kept no more: the disk is full, for instance. The call goes on.
+
+    Attributes:
+        error: why.
+    """
+
+    error: MediaError
+
+
+@dataclass(frozen=True, slots=True)
 class VideoEnded:
     """What we show has ended: its source has, or it failed. The call goes on.
 
@@ -62,5 +84,6 @@ class VideoEnded:
     error: MediaError | None = None
 
 
-MediaEvent = RelayChanged | PeerChanged | LevelChanged | VideoAdapted | VideoEnded | AudioAdapted
+Stopped = AudioEnded | VideoEnded | SinkFailed
+MediaEvent = RelayChanged | PeerChanged | LevelChanged | VideoAdapted | AudioAdapted | Stopped
 CallEvent = ConnectionEvent | PoolEvent | MediaEvent

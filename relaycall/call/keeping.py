@@ -15,7 +15,7 @@ from relaycall.call.state import CallState
 from relaycall.relays.server import RelayServer
 
 RUNNING = "running"  # how it ended, before it has
-MAX_PEER_HOSTS = 32  # the other side can name others 20 times a second; those that are ours, too, always count
+MAX_PEER_HOSTS = 32  # the other side can name others without end; those that are ours, too, always count
 
 
 class Keeper:

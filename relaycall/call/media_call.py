@@ -95,7 +95,7 @@ class MediaCall:
         )
         self.session: AudioSession | None = None
         self._running: Running | None = None
-        self._caller = caller
+        self._caller, self._muted = caller, False
         self._ends = Ends(source, sink, video, video_sink)
         self._options = options
         self._loop = asyncio.get_running_loop()
@@ -207,6 +207,7 @@ class MediaCall:
             source=self._ends.audio,
             sink=self._ends.sink,
         )
+        self.session.muted = self._muted
         await self._start(self.session, timeout)
         control = Control(
             ControlState(candidates=tuple(entry.address for entry in mine.candidates)),
@@ -217,6 +218,7 @@ class MediaCall:
         self._in_band = InBand(self.session.transport, control, self._told)
         self.connection.on_candidates = self._tell_candidates
         self._tell_candidates()
+        self._in_band.update(muted=self._muted)
         self.connection.watch()
         if self._options.protect:
             self.connection.protect(True)
@@ -259,15 +261,16 @@ class MediaCall:
 
     @property
     def muted(self) -> bool:
-        """Whether encoded silence is sent instead of the source. Set at any time while connected; the peer is told."""
-        return self.session is not None and self.session.muted
+        """Whether encoded silence is sent instead of the source. Set at any time; the peer is told."""
+        return self._muted
 
     @muted.setter
     def muted(self, muted: bool) -> None:
-        if self.session is None or self._in_band is None:
-            raise CallClosed
-        self.session.muted = muted
-        self._in_band.update(muted=muted)
+        self._muted = muted
+        if self.session is not None:
+            self.session.muted = muted
+        if self._in_band is not None:
+            self._in_band.update(muted=muted)
 
     def show(self, video: VideoSource | None) -> None:
         """Send this from now on; None: no video. What was sent before is closed.
@@ -339,7 +342,6 @@ class MediaCall:
                 self._report_later(old, event)
 
     def _advised(self) -> None:
-        """The path has become bad: compare it with the others, and the relays with those that we do not hold."""
         self.connection.compare()
         self._pool.remeasure()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from relaycall.call.call import Call
 from relaycall.call.ends import Ends
 from relaycall.call.events import Ended
@@ -39,7 +41,9 @@ class Ring:
         video: Video | None = None,
         video_sink: VideoSink | None = None,
     ) -> Call:
-        """Take the call. If the caller has given up meanwhile, the call has ended, and says so.
+        """Take the call, at once. If the caller has given up meanwhile, the call has ended, and says so.
+
+        The result may be awaited, and need not be.
 
         Args:
             audio: what to send: a source of relaycall, an aiortc track, or an asynchronous iterator of frames. The call
@@ -57,9 +61,9 @@ class Ring:
         self._call.accept(Ends.of(audio, sink, video, video_sink))
         return self._call
 
-    async def decline(self) -> Ended:
-        """Let the caller know that nobody wants to talk."""
-        return await self._call.hang_up()
+    def decline(self) -> asyncio.Future[Ended]:
+        """Let the caller know that nobody wants to talk, at once. It may be awaited: until all is closed."""
+        return asyncio.ensure_future(self._call.hang_up())
 
     async def ended(self) -> Ended:
         """Wait until it rings no more without having been accepted, or until the call is over."""

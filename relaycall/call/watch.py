@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from relaycall.call.events import CallEvent
+from relaycall.call.events import AudioEnded, CallEvent, SinkFailed
 from relaycall.ice.connection import Connection
 from relaycall.ice.events import PathStats
 from relaycall.media.session import AudioSession, AudioStats
@@ -27,7 +27,7 @@ class Watch:
         complete: adds to a reading what is known of the video.
         on_advice: called when another path is advised.
         on_report: called with what the other side reports, once a second.
-        on_event: called with each change of level.
+        on_event: called with each change of level, when our sound has ended, and when the sink has failed.
 
     Attributes:
         sample: the latest; None before the first second is over.
@@ -62,6 +62,7 @@ class Watch:
         self._number = 0
         self._their_number = -1
         self._mine: PeerReport | None = None
+        self._speaks = self._records = True
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
 
@@ -115,8 +116,18 @@ class Watch:
             changed = self._monitor.decisions.popleft()
             self.history.mark(changed.at, "level", f"{changed.old} before, {changed.new} from here on")
             self._on_event(changed)
+        self._tell_ends()
         if self._monitor.advice(now) is not None:
             self._on_advice()
+
+    def _tell_ends(self) -> None:
+        """Once, that there is no more to say, or nothing more is recorded."""
+        if self._session.finished.is_set() and self._speaks:
+            self._speaks = False
+            self._on_event(AudioEnded(self._session.source_error))
+        if self._session.sink_error is not None and self._records:
+            self._records = False
+            self._on_event(SinkFailed(self._session.sink_error))
 
     def _read(self) -> Reading:
         stats = self._session.stats()

@@ -23,7 +23,7 @@ from relaycall.ice.pair import PairState
 from relaycall.ice.remotes import Remotes
 from relaycall.ice.trial import Trial
 
-REACHED_FOR = 3.0  # seconds that media may go where only the peer's checks came from, and no answer to ours yet
+REACHED_FOR = 1.5  # seconds that media may go where only the peer's checks came from, and no answer to ours yet
 STALL = 0.05  # seconds by which a timer is late when something kept the event loop
 
 

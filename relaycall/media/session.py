@@ -180,6 +180,14 @@ class AudioSession:
         return self._track.error
 
     @property
+    def sink_error(self) -> MediaError | None:
+        """Why nothing more is recorded, if the sink failed: what it has as its `error`, or that it raised something."""
+        error = getattr(self._sink, "error", None)
+        if isinstance(error, MediaError):
+            return error
+        return None if self._sink_works else MediaError("The sink of the sound failed.", "Give another sink.")
+
+    @property
     def frames_sent(self) -> int:
         """Audio packets sent."""
         return self._transport.counters.audio_sent

@@ -51,7 +51,7 @@ class Mark:
     Attributes:
         at: seconds since the call was connected.
         kind: what it is about: "relay", "path", "level", "video" or "audio".
-        text: a sentence, without addresses.
+        text: a sentence. It calls relays of ours by their names, which hold hosts; a report's page does not.
     """
 
     at: float

@@ -262,7 +262,8 @@ def test_no_character_of_any_importance_can_be_another(place: int, character: st
     after = sdp[: place + 1].splitlines()[-1]
     same = sdp.upper() == OFFER.upper() and line.startswith("a=fingerprint:")
     port = line.startswith("m=audio 5") and re.fullmatch("m=audio [0-9]{0,5}", after)
-    if sdp == OFFER or is_address(line) or same or port:
+    whole = line + OFFER[place + 1 :].partition("\r\n")[0]
+    if sdp == OFFER or is_address(whole) or same or port:
         return
     refusal(sdp)
 

@@ -9,7 +9,7 @@ import pytest
 
 from relaycall.call import media_call as module
 from relaycall.call.events import CallEvent, Ended, PeerChanged, RelayChanged
-from relaycall.errors import CallClosed, RelayLost
+from relaycall.errors import RelayLost
 from relaycall.ice import failover
 from relaycall.ice.events import PathSelected, RelayGone, RelaySuspected
 from relaycall.relays.pool import PoolEvent
@@ -33,12 +33,11 @@ async def test_mute_is_told() -> None:
     async with embedded_relays(1) as (_, relays):
         alice, bob = pair(relays)
         async with alice, bob:
-            with pytest.raises(CallClosed):
-                alice.muted = True
-            await connect(alice, bob)
-            assert not alice.muted
             alice.muted = True
+            await connect(alice, bob)
             assert alice.muted
+            assert alice.session is not None
+            assert alice.session.muted, "from the first packet on"
             await until(lambda: bob.told(PeerChanged) == [PeerChanged(muted=True, video=False)])
             alice.muted = False
             await until(lambda: len(bob.told(PeerChanged)) == 2)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from relaycall.call.call import Call
-from relaycall.call.events import Ended
+from relaycall.call.events import AudioEnded, Ended, SinkFailed
 from relaycall.call.phone import Phone
 from relaycall.call.state import CallState
 from relaycall.errors import ConfigError, ContactUnknown, PhoneClosed
@@ -26,6 +27,63 @@ from tests.call.phones import (
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
 from tests.media.listening import tone_share
 from tests.scenarios.calling import until
+
+
+async def test_accept_and_decline_may_be_awaited_and_need_not() -> None:
+    async with house(1) as home:
+        alice, bob = await home.friends()
+        await alice.call("bob", audio=Mouth())
+        ring = await next_ring(bob)
+        incoming = await ring.accept(audio=Mouth())
+        assert isinstance(incoming, Call)
+        assert await incoming is incoming
+        await incoming.hang_up()
+        outgoing = await (await alice.call("bob", audio=Mouth()))
+        (await next_ring(bob)).decline()
+        assert (await outgoing.ended()).reason == "declined"
+
+
+async def test_what_is_muted_before_it_is_connected_says_nothing() -> None:
+    async with house(1) as home:
+        alice, bob = await home.friends()
+        outgoing = await alice.call("bob", audio=Mouth())
+        outgoing.muted = True
+        told: list[Any] = []
+        incoming = (await next_ring(bob)).accept(audio=Mouth())
+        incoming.on("peer_changed", told.append)
+        await connected(outgoing, incoming)
+        assert outgoing.muted
+        assert outgoing.media is not None
+        assert outgoing.media.session is not None
+        assert outgoing.media.session.muted
+        await until(lambda: [each.muted for each in told] == [True])
+
+
+async def test_the_end_of_a_source_and_a_sink_that_fails_are_told() -> None:
+    class Broken:
+        def write(self, frame: object) -> None:
+            raise ValueError
+
+        def close(self) -> None:
+            pass
+
+    class Short(Mouth):
+        def read(self) -> bytes | None:
+            return None
+
+    async with house(1) as home:
+        alice, bob = await home.friends()
+        outgoing = await alice.call("bob", audio=Short(), sink=Broken())
+        told: list[Any] = []
+        outgoing.on("audio_ended", told.append)
+        outgoing.on("sink_failed", told.append)
+        incoming = (await next_ring(bob)).accept(audio=Mouth())
+        await connected(outgoing, incoming)
+        await until(lambda: len(told) == 2)
+        assert AudioEnded(None) in told
+        assert any(isinstance(each, SinkFailed) and each.error.code == "media" for each in told)
+        await asyncio.sleep(1.2)
+        assert len(told) == 2, "once"
 
 
 async def test_a_call_is_heard_on_both_sides() -> None:

@@ -44,6 +44,8 @@ class Session:
         self.encoding = AudioEncoding()
         self.loss = 0.0
         self.silent = False
+        self.finished = asyncio.Event()
+        self.source_error = self.sink_error = None
         self._received = self._lost = 0.0
         self._at = asyncio.get_running_loop().time()
 

@@ -1,8 +1,8 @@
 """A thousand calls, one after the other, between two phones: nothing of them is left.
 
-Every tenth is not answered but declined, cancelled, or turned away because the callee is busy, in turns; the others are
-heard on both sides and hung up by alternating sides. RELAYCALL_CALLS=1000 says how many; the first of them
-fill what is bounded.
+Every fourth has video. Every tenth is not answered but declined, cancelled, or turned away because the callee is busy,
+in turns; the others are heard on both sides and hung up by alternating sides. RELAYCALL_CALLS=1000 says how many; the
+first of them fill what is bounded.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import pytest
 from relaycall.call.call import Call
 from relaycall.call.phone import Phone
 from relaycall.media.audio import ToneSource
+from relaycall.media.video.sinks import SeenTrack
+from relaycall.media.video.sources import TestPattern
 from tests.call.phones import (  # noqa: F401
     House,
     befriend,
@@ -77,16 +79,17 @@ async def held() -> Left:
     )
 
 
-async def connect(alice: Phone, bob: Phone) -> tuple[Call, Call]:
-    outgoing = await alice.call("bob", audio=TONE)
-    incoming = (await next_ring(bob)).accept(audio=TONE)
+async def connect(alice: Phone, bob: Phone, *, video: bool = False) -> tuple[Call, Call]:
+    pictures = [{"video": TestPattern(64, 64), "video_sink": SeenTrack()} if video else {} for _ in range(2)]
+    outgoing = await alice.call("bob", audio=TONE, **pictures[0])
+    incoming = (await next_ring(bob)).accept(audio=TONE, **pictures[1])
     await connected(outgoing, incoming)
     return outgoing, incoming
 
 
 async def talk(alice: Phone, bob: Phone, number: int) -> None:
     """A call that is heard, and hung up by one of the two."""
-    outgoing, incoming = await connect(alice, bob)
+    outgoing, incoming = await connect(alice, bob, video=number % 4 == 1)
     await both_hear(outgoing, incoming, frames=FRAMES)
     first, second = (outgoing, incoming) if number % 2 else (incoming, outgoing)
     assert (await first.hang_up()).reason == "hung_up"

@@ -9,7 +9,6 @@ from functools import cached_property
 from relaycall.call.report.facts import CallFacts
 from relaycall.call.report.figures import Figures, amount, clock, figures_of, in_order, percent, short
 from relaycall.call.report.naming import Naming
-from relaycall.call.report.page import how_it_ended, render
 from relaycall.quality.history import Mark
 from relaycall.quality.sample import Sample
 
@@ -86,6 +85,8 @@ class CallReport:
         """A few lines for a terminal, without names and addresses."""
         facts, figures = self.facts, self.figures
         if facts.connected is None:
+            from relaycall.call.report.page import how_it_ended
+
             return f"Not connected. {how_it_ended(facts)}"
         waits = ((facts.ringing, "of ringing"), (facts.to_connected, "of set-up"))
         after = " and ".join(f"{short(seconds)} {what}" for seconds, what in waits if seconds is not None)
@@ -120,4 +121,6 @@ class CallReport:
             addresses: show the hosts of the relays and of the signaling server. Neither side's own address is in it,
                 since no report has it.
         """
+        from relaycall.call.report.page import render  # here: few need it, and it takes a while to load
+
         return render(self.facts, self._samples, self.marks, self.figures, addresses=addresses)

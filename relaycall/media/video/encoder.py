@@ -152,7 +152,7 @@ class VideoEncoder:
         packets = running.encode(picture, encoding, self._seconds)
         data = b"".join(bytes(packet) for packet in packets)
         made_keyframe = any(packet.is_keyframe for packet in packets)
-        if made_keyframe and self._codec is VideoCodec.H264:
+        if self._codec is VideoCodec.H264:
             data = _without_messages(data)
         return Encoded(data, made_keyframe, *size) if data else None
 
@@ -253,7 +253,7 @@ def _context(name: str, size: tuple[int, int], encoding: Encoding, time_base: Fr
 
 
 def _without_messages(data: bytes) -> bytes:
-    """The access unit without SEI (ITU-T H.264, annex D): in the first one x264 tells its version and its settings."""
+    """The access unit without SEI (ITU-T H.264, annex D): x264 tells its version there, and a film its subtitles."""
     start, *units = data.split(_UNIT_START)
     return _UNIT_START.join([start, *(unit for unit in units if unit[0] & 0x1F != _MESSAGE)])
 

@@ -216,13 +216,13 @@ class VideoReceiver:
         if self._skipping and not frame.keyframe:
             self._dropped += 1
             return
+        if not self._budget.take() or not self._line.has_room_for(frame):
+            self._dropped += 1
+            self._skipping = True
+            return
         refusal = frame_refusal(frame.codec, frame.data, keyframe=frame.keyframe)
         if refusal is not None:
             self._refused[refusal] += 1
-            self._skipping = True
-            return
-        if not self._budget.take() or not self._line.has_room_for(frame):
-            self._dropped += 1
             self._skipping = True
             return
         self._skipping = False
