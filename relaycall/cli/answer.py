@@ -17,6 +17,7 @@ from relaycall.cli.calling import News, Options, calling_options
 from relaycall.cli.carrying import Carrier
 from relaycall.cli.keyboard import Keyboard
 from relaycall.cli.keys import show_qr
+from relaycall.cli.offering import Offering
 from relaycall.cli.remote_text import shown
 from relaycall.cli.screen import Screen, screen_for
 from relaycall.cli.stopping import Stop
@@ -45,6 +46,7 @@ from relaycall.identity.keys import PublicIdentity
     help="A contact that is not verified: let ring, or refused.",
 )
 @click.option("--once", is_flag=True, help="End after the first call that was taken.")
+@click.option("--code", is_flag=True, help="Make a one-time code. Whoever uses it becomes a contact, and may ring.")
 def answer(auto: tuple[str, ...], strangers: str, unverified: str, once: bool, **given: Any) -> int:
     """Wait for calls until q or Ctrl-C, and ask for each whether to take it.
 
@@ -73,12 +75,17 @@ async def _answer(
     with contextlib.ExitStack() as stack:
         stack.enter_context(screen)
         stack.enter_context(options.quiet())
-        async with phone:
+        async with phone, contextlib.AsyncExitStack() as offered:
             News(phone, screen, asyncio.get_running_loop().time)
             keyboard = stack.enter_context(Keyboard())
             stop = stack.enter_context(Stop())
             stop.last.append(keyboard.restore)
             _show_us(phone, options, screen)
+            if options.code:
+                offering = Offering(
+                    phone, options.signaling_for_code(phone), screen, qr=options.qr and not options.as_json
+                )
+                await offered.enter_async_context(offering)
             carrier = None
             if options.manual:
                 carrier = stack.enter_context(options.carrier(phone, screen, keyboard, answered=False))
@@ -98,7 +105,7 @@ def _show_us(phone: Phone, options: Options, screen: Screen) -> None:
         fingerprint=card.identity.fingerprint,
         card=text,
     )
-    if options.qr and not options.as_json:
+    if options.qr and not options.as_json and not options.code:
         show_qr(text)
 
 
@@ -233,10 +240,21 @@ class _Answering:
 
     async def _take(self, ring: Ring) -> int:
         self._calls += 1
-        sound = self._options.sound(self._calls, self._screen.failed)  # it could be opened when we began
-        call = ring.accept(audio=sound.source, sink=sound.sink)
-        seconds = self._options.seconds
-        return await Talk(call, self._screen, self._keyboard, self._stop, sound=sound, seconds=seconds).run()
+        options, number, failed = self._options, self._calls, self._screen.failed
+        video = options.video_of(number, failed)  # it could be opened when we began, as could the sound
+        sound = options.sound(number, video, failed)
+        call = ring.accept(audio=sound.source, sink=sound.sink, video=video.first, video_sink=video.picture_sink)
+        talk = Talk(
+            call,
+            self._screen,
+            self._keyboard,
+            self._stop,
+            sound=sound,
+            video=video,
+            seconds=options.seconds,
+            page=options.page(number),
+        )
+        return await talk.run()
 
 
 async def _next(rings: AsyncIterator[Ring]) -> Ring | None:

@@ -39,6 +39,7 @@ class CallSound:
         record: a file to record into, or None.
         play: a device to play on, "" for the default, or None.
         failed: called with the error of what cannot be opened, which is then left out; otherwise it is raised.
+        also: another place for what is heard, or None.
 
     Attributes:
         source: what the call sends.
@@ -49,7 +50,14 @@ class CallSound:
         MediaError, ConfigError: something cannot be opened. The rest is closed.
     """
 
-    def __init__(self, audio: str, record: Path | None, play: str | None, failed: Failed | None = None) -> None:
+    def __init__(
+        self,
+        audio: str,
+        record: Path | None,
+        play: str | None,
+        failed: Failed | None = None,
+        also: AudioSink | None = None,
+    ) -> None:
         self.sink: AudioSink | None = None
         self.recording: FileSink | None = None
         self._microphone: Microphone | None = None
@@ -65,7 +73,7 @@ class CallSound:
             if play is not None:
                 self._speaker = _opened(stack, lambda: Speaker(_device(play), on_level=self._echo.played), failed)
             stack.pop_all()
-        sinks: list[AudioSink] = [sink for sink in (self.recording, self._speaker) if sink is not None]
+        sinks: list[AudioSink] = [sink for sink in (self.recording, self._speaker, also) if sink is not None]
         self.sink = SeveralSinks(*sinks) if len(sinks) > 1 else sinks[0] if sinks else None
 
     def __enter__(self) -> CallSound:

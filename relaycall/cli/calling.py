@@ -20,7 +20,6 @@ from relaycall.cli.config import config_option
 from relaycall.cli.demo import given_relays
 from relaycall.cli.hints import changed_step
 from relaycall.cli.keyboard import Keyboard
-from relaycall.cli.movie import check_movie
 from relaycall.cli.page_file import check_page, path_of_call
 from relaycall.cli.quiet import quiet_libraries
 from relaycall.cli.remote_text import shown
@@ -29,6 +28,7 @@ from relaycall.config import Settings
 from relaycall.errors import ConfigError, KeyChanged, RelaycallError
 from relaycall.identity.contact import Strangers, Unverified
 from relaycall.identity.own import load_own
+from relaycall.media.video.movie import check_movie
 from relaycall.relays.configured import configured_relays
 from relaycall.relays.pool import PoolEvent
 from relaycall.relays.server import RelayServer
@@ -143,20 +143,21 @@ class Options:
         devices = self.play is not None or self.audio.partition(":")[0] == MICROPHONE
         return quiet_libraries() if devices else contextlib.nullcontext()
 
-    def sound(self, number: int, failed: Failed | None = None) -> CallSound:
+    def sound(self, number: int, video: CallVideo, failed: Failed | None = None) -> CallSound:
         """The sound of the call of this number, from 1. Later ones are recorded beside the first.
 
         Args:
+            video: of that call. Its recording has the sound, too.
             failed: called with the error of what cannot be opened, and is left out; otherwise that is raised.
 
         Raises:
             MediaError, ConfigError: something cannot be opened.
         """
         record = self.record and path_of_call(self.record, number)
-        return CallSound(self.audio, record, self.play, failed)
+        return CallSound(self.audio, record, self.play, failed, video.sound_sink)
 
-    def pictures(self, number: int, failed: Failed | None = None) -> CallVideo:
-        """The video of that call; as `sound`."""
+    def video_of(self, number: int, failed: Failed | None = None) -> CallVideo:
+        """The video of the call of this number; as `sound`."""
         record = self.record_video and path_of_call(self.record_video, number)
         return CallVideo(self.video, record, failed)
 

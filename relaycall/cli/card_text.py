@@ -14,7 +14,7 @@ from relaycall.errors import ConfigError
 from relaycall.identity.card import Card, card_from_text
 from relaycall.signaling.armor import MAX_TEXT
 
-_MARK, _END = "RELAYCALL-", ":RELAYCALL"
+MARK, _END = "RELAYCALL-", ":RELAYCALL"  # of a text of ours
 
 
 def read_card(given: str | None) -> Card:
@@ -31,7 +31,7 @@ def read_card(given: str | None) -> Card:
     if given is None:
         check_terminal("the card as a text, as a file, or - for standard input")
         return card_from_text(_pasted())
-    if _MARK in given.upper():
+    if MARK in given.upper():
         return card_from_text(given)
     return card_from_text(_bounded(sys.stdin) if given == "-" else _read(given))
 

@@ -7,10 +7,11 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,12 +24,15 @@ from relaycall.call.state import CallState, EndReason
 from relaycall.cli import witness
 from relaycall.cli.demo_relays import HOST, DemoRelays
 from relaycall.cli.demo_report import PARTIES, Network, Reporter, SetUp, Summary, audio_of, reporter_for
+from relaycall.cli.demo_video import Unseen
+from relaycall.cli.page_file import check_page, write_page
 from relaycall.cli.similarity import similarity
 from relaycall.errors import CallClosed, ConfigError, NoPath, RelaycallError
 from relaycall.ice.events import NoBackup, RelayGone, RelaySuspected
 from relaycall.ice.sockets import resolve
 from relaycall.media.audio import SilenceSource
 from relaycall.media.files import FileSink, FileSource
+from relaycall.media.video.sources import TestPattern
 from relaycall.redact import Secret
 from relaycall.relays.server import RelayServer
 from relaycall.server.signaling import SignalingServer
@@ -75,6 +79,8 @@ EVENTS = ("relay_suspected", "no_backup", "relay_gone", "relay_changed")
 @click.option("--protect", is_flag=True, help="Send the audio over two paths all the time.")
 @click.option("--network", type=click.Choice([*PROFILES]), help="Put Alice into an emulated network that is bad.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of what happens in that network.")
+@click.option("--video", is_flag=True, help="Both show a test pattern, too.")
+@click.option("--report", type=click.Path(path_type=Path), help="Write the page of Alice's call here: .html.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")  # fmt: skip
 def demo(
     audio: Path | None,
@@ -89,39 +95,43 @@ def demo(
     protect: bool,
     network: str | None,
     seed: int,
+    video: bool,
+    report: Path | None,
     as_json: bool,
 ) -> int:
     """Place a sealed, relay-only call between two parties in this process, and show what happened.
 
     Alice speaks, Bob listens and records. A signaling server is started for it and, without --relay, three embedded
     relays; the one that carries the call is killed halfway. Their keys and contacts are gone with the process. With
-    --network all that passes between Alice and her relays is delayed, queued and lost as it would be in such a network.
+    --network all that passes between Alice and her relays is delayed, queued and lost as it would be in such a network;
+    with --video and --report the page shows how the video gave way.
     """
     reporter = reporter_for(as_json)
     try:
         given = given_relays(relays, users, credentials)
         if given and network:
             raise ConfigError("A --network is for the embedded relays.", "Leave out --relay, or --network.")
+        if report is not None:
+            check_page(report)
         clip = audio or default_clip()
         with (
             contextlib.closing(FileSource(clip)) as source,
             contextlib.closing(FileSink(out)) as sink,
         ):
-            kills = not (given or no_kill)
-            call = _Demo(
-                given,
-                transport,
-                laboratory or not given,
-                source,
-                sink,
-                seconds,
-                out,
-                reporter,
-                kills,
-                protect,
-                profile(network) if network else None,
-                seed,
+            wanted = _Wanted(
+                given=given,
+                transport=transport,
+                laboratory=laboratory or not given,
+                seconds=seconds,
+                out=out,
+                kills=not (given or no_kill),
+                protect=protect,
+                network=profile(network) if network else None,
+                seed=seed,
+                video=video,
+                report=report,
             )
+            call = _Demo(wanted, source, sink, reporter)
             summary = asyncio.run(call.run())
         summary.similarity = similarity(str(clip), str(out))
     except RelaycallError as error:
@@ -159,36 +169,32 @@ def _read_secret(path: Path) -> Secret:
     return Secret(text)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """What was asked for, by the options' names."""
+
+    given: list[RelayServer]
+    transport: str
+    laboratory: bool
+    seconds: float | None
+    out: Path
+    kills: bool
+    protect: bool
+    network: Profile | None
+    seed: int
+    video: bool
+    report: Path | None
+
+
 class _Demo:
     """One run."""
 
-    def __init__(
-        self,
-        given: list[RelayServer],
-        transport: str,
-        laboratory: bool,
-        source: FileSource,
-        sink: FileSink,
-        seconds: float | None,
-        out: Path,
-        reporter: Reporter,
-        kills: bool,
-        protect: bool,
-        network: Profile | None,
-        seed: int,
-    ) -> None:
-        self._given = given
-        self._transport = transport
-        self._laboratory = laboratory
+    def __init__(self, wanted: _Wanted, source: FileSource, sink: FileSink, reporter: Reporter) -> None:
+        self._wanted = wanted
         self._source = source
         self._sink = sink
-        self._seconds = seconds
-        self._out = out
         self._reporter = reporter
-        self._kills = kills
-        self._protect = protect
-        self._network = network
-        self._seed = seed
+        self._kills = wanted.kills
         self._incoming: Call | None = None
         self._answered_at = float("inf")
         self._heard: list[RelayChanged] = []
@@ -211,16 +217,28 @@ class _Demo:
             await bob.contacts.add(alice.card, time.time())
             outgoing, incoming, set_up = await self._set_up(alice, bob)
             await self._speak(outgoing, relays)
-            summary = Summary.of(outgoing, incoming, set_up, str(self._out), self._laboratory, self._heard)
-            if self._network is not None:
+            out, laboratory, video = str(self._wanted.out), self._wanted.laboratory, self._wanted.video
+            summary = Summary.of(outgoing, incoming, set_up, out, laboratory, self._heard, video=video)
+            if self._wanted.network is not None:
                 lost_up, lost_down = relays.link.lost("up"), relays.link.lost("down")
-                summary.network = Network(self._network.name, self._seed, lost_up, lost_down)
+                summary.network = Network(self._wanted.network.name, self._wanted.seed, lost_up, lost_down)
             await outgoing.hang_up()
+            if self._wanted.report is not None:
+                self._report(self._wanted.report, outgoing)
         summary.signaling = Address(HOST, server.port).text()
         summary.destinations = {party: witness.destinations(party) for party in PARTIES}
         summary.names_looked_up = witness.names_looked_up()
         summary.judge({*relay_addresses, summary.signaling}, self._sink.error)
         return summary
+
+    def _report(self, page: Path, call: Call) -> None:
+        try:
+            write_page(page, call.report().html())
+        except ConfigError as error:
+            text = f"{error.sentence} {error.next_step}"
+            self._reporter.step("report_failed", text, code=error.code, sentence=error.sentence)
+        else:
+            self._reporter.step("report", f"The report of Alice's call is in {page}.", path=str(page))
 
     @asynccontextmanager
     async def _phone(self, party: str, server: SignalingServer, relays: list[RelayServer]) -> AsyncIterator[Phone]:
@@ -231,8 +249,8 @@ class _Demo:
             name=party.capitalize(),
             store=MemoryStore(),
             prewarm=False,
-            protect=self._protect,
-            laboratory=self._laboratory,
+            protect=self._wanted.protect,
+            laboratory=self._wanted.laboratory,
         )
         with witness.watched(party):
             await phone.__aenter__()
@@ -245,15 +263,15 @@ class _Demo:
     @asynccontextmanager
     async def _relays(self) -> AsyncIterator[DemoRelays]:
         """The given relays, or three embedded ones for as long as the call lasts; Alice's behind her network."""
-        relays = DemoRelays(self._given)
+        relays = DemoRelays(self._wanted.given)
         async with contextlib.AsyncExitStack() as stack:
-            if not self._given:
-                names = await stack.enter_async_context(relays.embedded(self._transport))
+            if not self._wanted.given:
+                names = await stack.enter_async_context(relays.embedded(self._wanted.transport))
                 self._reporter.step("relays_started", f"Three relays are running: {', '.join(names)}", relays=names)
-            if self._network is not None:
-                await stack.enter_async_context(relays.behind(self._network, self._seed))
-                text = f"Alice is in a network. {self._network.about}"
-                self._reporter.step("network", text, profile=self._network.name, seed=self._seed)
+            if self._wanted.network is not None:
+                await stack.enter_async_context(relays.behind(self._wanted.network, self._wanted.seed))
+                text = f"Alice is in a network. {self._wanted.network.about}"
+                self._reporter.step("network", text, profile=self._wanted.network.name, seed=self._wanted.seed)
             yield relays
 
     async def _set_up(self, alice: Phone, bob: Phone) -> tuple[Call, Call, SetUp]:
@@ -261,7 +279,7 @@ class _Demo:
         bob.on("incoming", self._answer)
         placed_at = time.perf_counter()
         with witness.watched("alice"):
-            outgoing = await alice.call("Bob", audio=self._source)
+            outgoing = await alice.call("Bob", audio=self._source, **self._video())
         self._follow("alice", outgoing)
         connected = await outgoing.connected()
         incoming = self._incoming
@@ -279,10 +297,14 @@ class _Demo:
 
     def _answer(self, ring: Ring) -> None:
         """Bob takes the call at once. To tell comes last: nobody may be reading, which is noticed elsewhere."""
-        self._incoming = ring.accept(audio=SilenceSource(), sink=self._sink)
+        self._incoming = ring.accept(audio=SilenceSource(), sink=self._sink, **self._video())
         self._incoming.on("state", self._answered)
         self._follow("bob", self._incoming)
         self._reporter.step("ringing", "It rings at Bob, who accepts.")
+
+    def _video(self) -> dict[str, Any]:
+        """What either side shows and where it sees, if they do."""
+        return {"video": TestPattern(1280, 720, 30), "video_sink": Unseen()} if self._wanted.video else {}
 
     def _answered(self, state: CallState) -> None:
         if state is CallState.CONNECTING:
@@ -298,12 +320,12 @@ class _Demo:
         session = audio_of(alice).session
         assert session is not None
         start = time.monotonic()
-        length = self._seconds or self._source.duration
+        length = self._wanted.seconds or self._source.duration
         ended = asyncio.ensure_future(alice.ended())
         try:
             while not session.finished.is_set() and not ended.done():
                 spoken = time.monotonic() - start
-                if self._seconds is not None and spoken >= self._seconds:
+                if self._wanted.seconds is not None and spoken >= self._wanted.seconds:
                     break
                 self._reporter.progress(spoken, length)
                 if self._kills and length is not None and spoken >= length / 2:
@@ -314,7 +336,7 @@ class _Demo:
                 raise error
             if session.source_error is not None:
                 raise session.source_error
-            round_trip = self._network.round_trip if self._network else 0.0
+            round_trip = self._wanted.network.round_trip if self._wanted.network else 0.0
             reported_at = self._killed_at + REPORTED + TO_MOVE * round_trip
             await asyncio.sleep(max(TAIL + round_trip, reported_at - time.monotonic()))
         finally:

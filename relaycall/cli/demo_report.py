@@ -16,8 +16,10 @@ from rich.table import Table
 from relaycall.call.call import Call
 from relaycall.call.events import RelayChanged
 from relaycall.call.media_call import MediaCall
+from relaycall.cli.demo_video import PartyVideo, video_rows
 from relaycall.cli.hints import next_step_of
 from relaycall.errors import MediaError, RelaycallError
+from relaycall.quality.ladder import AUDIO_PACKETS, SRTP_HEADERS
 
 PARTIES = ("alice", "bob")
 ENOUGH = 0.95  # of the frames that the network does not lose have to arrive: this machine may be busy
@@ -61,19 +63,22 @@ class Party:
     frames_received: int
     frames_heard: int
     frames_concealed: int
+    voice_bit_s: list[int]
     packet_sizes: list[int]
     spoken_words: str
     dropped: dict[str, int]
+    video: PartyVideo | None = None
 
     @classmethod
-    def of(cls, call: Call) -> Party:
-        """Read it off a call that is still up."""
+    def of(cls, call: Call, *, video: bool) -> Party:
+        """Read it off a call that is still up. `video`: it shows some."""
         audio = audio_of(call)
         session, connection = audio.session, audio.connection
         assert session is not None
         stats = session.stats()
         media = stats.transport
         path = connection.path_stats()[:1]
+        samples = audio.watch.history.samples if audio.watch is not None else ()
         return cls(
             relays={name: round(rtt, 2) for name, rtt in connection.relay_rtts.items()},
             path=path[0].relay if path else "",
@@ -83,11 +88,18 @@ class Party:
             frames_received=session.frames_received,
             frames_heard=stats.frames_heard,
             frames_concealed=stats.concealed,
+            voice_bit_s=sorted({session.encoding.bitrate, *(one.audio_bitrate for one in samples)}),
             packet_sizes=sorted(media.sent_sizes),
             spoken_words=call.spoken_words,
             dropped={reason: count for reason, count in asdict(media.dropped).items() if count}
             | {reason: count for reason, count in connection.dropped.items() if count},
+            video=PartyVideo.of(call) if video else None,
         )
+
+    @property
+    def sizes_of_steps(self) -> list[int]:
+        """Of audio packets, in bytes: one for each bit rate that the voice was sent at."""
+        return [SRTP_HEADERS + bit_s // 8 // AUDIO_PACKETS for bit_s in self.voice_bit_s]
 
 
 @dataclass
@@ -119,11 +131,13 @@ class Summary:
         recording: str,
         laboratory: bool,
         heard: Sequence[RelayChanged],
+        *,
+        video: bool,
     ) -> Summary:
         """Read it off the two calls while they are up. `heard`: the changes of path, as the listener noticed them."""
         return cls(
-            Party.of(alice),
-            Party.of(bob),
+            Party.of(alice, video=video),
+            Party.of(bob, video=video),
             set_up,
             recording,
             laboratory,
@@ -149,7 +163,8 @@ class Summary:
         self._unless(not elsewhere, 5, "a party's socket talked to somebody else than a relay or the signaling server")
         words = self.alice.spoken_words
         self._unless(bool(words) and words == self.bob.spoken_words, 5, "the two sides have different words to compare")
-        self._unless(len(self.packet_sizes) == 1, 5, "audio packets differ in size")
+        as_promised = all(side.packet_sizes == side.sizes_of_steps for side in (self.alice, self.bob))
+        self._unless(as_promised, 5, "audio packets differ in size")
         lost_up, lost_down = (self.network.lost_up, self.network.lost_down) if self.network else (0.0, 0.0)
         for speaker, listener, lost in ((self.alice, self.bob, lost_up), (self.bob, self.alice, lost_down)):
             had_time = speaker.frames_sent - speaker.path_rtt_ms / FRAME_MS  # the latest are still on their way
@@ -337,7 +352,9 @@ def _rows(summary: Summary) -> list[tuple[str, str, str]]:
         row("audio frames received", *(str(side.frames_received) for side in sides)),
         row("audio frames heard", *(str(side.frames_heard) for side in sides)),
         row("audio frames made up", *(str(side.frames_concealed) for side in sides)),
+        row("voice", *(", ".join(f"{bit_s // 1000} kbit/s" for bit_s in side.voice_bit_s) for side in sides)),
         row("audio packet sizes", *(", ".join(f"{size} bytes" for size in side.packet_sizes) for side in sides)),
+        *video_rows(*sides),
         row("sockets talked to", *(_places(summary, party) for party in PARTIES)),
     ]
 

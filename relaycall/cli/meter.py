@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from relaycall.call.call import Call
 
-WINDOW = 10  # readings that the loss is taken over
+WINDOW = 10  # seconds that the loss is taken over
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +16,14 @@ class Reading:
     Attributes:
         state: where it stands.
         seconds: since it was connected.
+        level: good, fair, poor or lost.
+        score: the opinion score that is expected of what is heard, 1 to 4.5.
         relay: ours, by name.
         rtt_ms: to the other side and back, over both relays.
         loss: of their packets in the last ten seconds, 0 to 1.
-        sent_bit_s, received_bit_s: what goes over the path, in bit/s, since the reading before.
+        sent_bit_s, received_bit_s: what goes over the path, in bit/s, in the last second.
+        video_sent, video_received: rows of the latest picture; None while there is no video.
+        frame_rate_sent, frame_rate_received: pictures in the last second; None while there is no video.
         muted: whether silence is sent.
         peer_muted: whether they say that they send silence.
         microphone_db: the loudest of the microphone since the reading before, -96 to 0; None without one.
@@ -29,11 +31,17 @@ class Reading:
 
     state: str
     seconds: float | None = None
+    level: str | None = None
+    score: float | None = None
     relay: str | None = None
     rtt_ms: float | None = None
     loss: float | None = None
     sent_bit_s: int | None = None
     received_bit_s: int | None = None
+    video_sent: int | None = None
+    video_received: int | None = None
+    frame_rate_sent: float | None = None
+    frame_rate_received: float | None = None
     muted: bool = False
     peer_muted: bool = False
     microphone_db: float | None = None
@@ -43,6 +51,8 @@ class Reading:
         parts = ["getting ready" if self.state == "idle" else self.state]
         if self.seconds is not None:
             parts[0] += f" {int(self.seconds) // 60}:{int(self.seconds) % 60:02}"
+        if self.level is not None and self.score is not None:
+            parts.append(f"{self.level} {self.score:.1f}")
         if self.muted:
             parts.append("muted")
         if self.peer_muted:
@@ -55,17 +65,13 @@ class Reading:
             parts.append(f"loss {self.loss:.1%}")
         if self.sent_bit_s is not None and self.received_bit_s is not None:
             parts.append(f"{self.sent_bit_s / 1000:.0f} kbit/s out, {self.received_bit_s / 1000:.0f} in")
+        if self.video_sent is not None:
+            parts.append(f"video out {self.video_sent} rows, {self.frame_rate_sent:.0f}/s")
+        if self.video_received is not None:
+            parts.append(f"video in {self.video_received} rows, {self.frame_rate_received:.0f}/s")
         if self.relay is not None:
             parts.append(self.relay)
         return " | ".join(parts)
-
-
-class _Counted(NamedTuple):
-    at: float
-    lost: int
-    received: int
-    bytes_sent: int
-    bytes_received: int
 
 
 class Meter:
@@ -74,7 +80,6 @@ class Meter:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._since: float | None = None
-        self._counted: deque[_Counted] = deque(maxlen=WINDOW + 1)
 
     def read(self, now: float, *, peer_muted: bool = False, microphone_db: float | None = None) -> Reading:
         """How it is. `now`: seconds, on the clock of the loop."""
@@ -84,36 +89,25 @@ class Meter:
             return Reading(str(call.state))
         if self._since is None:
             self._since = now
-        stats = session.stats()
-        passed = stats.transport
-        self._counted.append(_Counted(now, stats.lost, stats.frames_received, passed.bytes_sent, passed.bytes_received))
         path = next((path for path in call.media.connection.path_stats() if path.selected), None)
-        sent, received = self._rates()
+        sample = call.stats()
+        lately = call.media.watch.window(WINDOW) if sample is not None and call.media.watch is not None else None
+        sent, received = (sample.frame_rate_sent, sample.frame_rate_received) if sample is not None else (0.0, 0.0)
         return Reading(
             state=str(call.state),
             seconds=round(now - self._since, 1),
+            level=str(sample.level) if sample is not None else None,
+            score=round(sample.score, 2) if sample is not None else None,
             relay=path.relay if path is not None else None,
             rtt_ms=round(path.rtt_ms, 1) if path is not None and path.checks_answered else None,
-            loss=self._loss(),
-            sent_bit_s=sent,
-            received_bit_s=received,
+            loss=round(lately.loss, 4) if lately is not None else None,
+            sent_bit_s=sample.bitrate_sent if sample is not None else None,
+            received_bit_s=sample.bitrate_received if sample is not None else None,
+            video_sent=sample.video_sent if sample is not None and sent else None,
+            video_received=sample.video_received if sample is not None and received else None,
+            frame_rate_sent=round(sent, 1) if sent else None,
+            frame_rate_received=round(received, 1) if received else None,
             muted=call.muted,
             peer_muted=peer_muted,
             microphone_db=round(microphone_db, 1) if microphone_db is not None else None,
-        )
-
-    def _loss(self) -> float | None:
-        """Lost ones may turn up later, so the number may fall."""
-        first, last = self._counted[0], self._counted[-1]
-        lost, received = max(0, last.lost - first.lost), last.received - first.received
-        return round(lost / (lost + received), 4) if lost + received else None
-
-    def _rates(self) -> tuple[int | None, int | None]:
-        if len(self._counted) < 2 or self._counted[-1].at <= self._counted[-2].at:
-            return None, None
-        before, last = self._counted[-2], self._counted[-1]
-        seconds = last.at - before.at
-        return (
-            round((last.bytes_sent - before.bytes_sent) * 8 / seconds),
-            round((last.bytes_received - before.bytes_received) * 8 / seconds),
         )

@@ -88,7 +88,16 @@ def test_a_call_that_is_heard_recorded_and_told(run: Run, bob: Person, between: 
     assert stats[-1]["loss"] < 0.5
     assert 20_000 < stats[-1]["sent_bit_s"] < 80_000
     assert 20_000 < stats[-1]["received_bit_s"] < 80_000
-    assert objects(done)[-1] == {"event": "ended", "reason": "hung_up", "exit_code": 0}
+    assert stats[-1]["level"] == "good"
+    assert 4 < stats[-1]["score"] <= 4.5
+    ended = objects(done)[-1]
+    assert {name: ended[name] for name in ("event", "reason", "exit_code")} == {
+        "event": "ended",
+        "reason": "hung_up",
+        "exit_code": 0,
+    }
+    assert ended["report"]["role"] == "caller"
+    assert ended["report"]["seconds"]["connected"] > 2
     assert "canary" not in done.stdout + done.stderr
 
 
@@ -130,6 +139,10 @@ def test_a_file_that_ends_and_a_disk_that_is_full_end_no_call(
 def test_2_usage(run: Run, between: Between, tmp_path: Path) -> None:
     cases: list[tuple[list[str | Path], str]] = [
         (["call"], "CONTACT"),
+        (["call", "--code", "2-stapler-fascinate"], "never an argument"),
+        (["call", "--code", "--manual", "--text-in", tmp_path / "x"], "--manual"),
+        (["call", "bob", "--report", tmp_path / "call.txt"], ".html"),
+        (["call", "bob", "--max-bitrate", "79"], "--max-bitrate"),
         (["call", "nobody", *between.relays], "nobody"),
         (["call", "bob"], "No relay"),
         (["call", "bob", "--relay", "turn:127.0.0.1"], "--user"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -103,6 +104,39 @@ def test_in_a_network_the_call_holds_and_survives_its_relay(network: str, comman
     assert bool(summary["network"]["lost_up"]) == (profile(network).up.loss > 0 or network == "congested")
     assert summary["alice"]["path_rtt_ms"] >= profile(network).round_trip * 1000
     assert not set(summary["destinations"]["alice"]) & set(summary["destinations"]["bob"]) - {summary["signaling"]}
+
+
+@pytest.mark.slow
+def test_video_both_ways_and_a_page(command: Command, tmp_path: Path) -> None:
+    page = tmp_path / "call.html"
+    arguments = ["--video", "--report", page, "--network", "congested", "--seconds", "9", "--out", tmp_path / "x.wav"]
+    done = command("demo", "--json", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *steps, summary = objects(done.stdout)
+    for party in ("alice", "bob"):
+        found = summary[party]["video"]
+        assert found["frames_sent"] > 20
+        assert found["frames_seen"] > 20
+        assert found["rows_seen"] in (180, 270, 360, 540, 720)
+        assert found["bitrate_seen"] > 20_000
+    assert [step["path"] for step in steps if step["event"] == "report"] == [str(page)]
+    html = page.read_text()
+    assert re.search(r"video (off|[^<]*kbit/s): (rate|loss)", html, re.IGNORECASE)  # it gave way
+    assert "127.0.0.1" not in html
+
+
+def test_without_video_there_is_none_and_the_page_is_written(command: Command, tmp_path: Path) -> None:
+    page = tmp_path / "call.html"
+    page.mkdir()
+    arguments = ["--json", "--seconds", "0.5", "--no-kill", "--out", tmp_path / "x.wav"]
+    assert command("demo", *arguments, "--report", page).returncode == 2  # before the call
+    page.rmdir()
+    (tmp_path / ".call.html.new").mkdir()  # so that it cannot be written afterwards
+    done = command("demo", *arguments, "--report", page)
+    assert done.returncode == 0, done.stdout + done.stderr
+    *steps, summary = objects(done.stdout)
+    assert [step["code"] for step in steps if step["event"] == "report_failed"] == ["config"]
+    assert summary["alice"]["video"] is None
 
 
 @pytest.mark.slow

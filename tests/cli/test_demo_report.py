@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from relaycall.cli.demo_report import Network, Party, SetUp, Summary, TableReporter
+from relaycall.cli.demo_video import PartyVideo
 from relaycall.errors import MediaError
 
 RELAY, SIGNALING = "127.0.0.1:3478", "127.0.0.1:8443"
@@ -19,6 +20,7 @@ PARTY = Party(
     frames_received=100,
     frames_heard=98,
     frames_concealed=2,
+    voice_bit_s=[32000],
     packet_sizes=[108],
     spoken_words="one-two-three-four",
     dropped={},
@@ -49,6 +51,9 @@ def test_a_call_that_held() -> None:
     [
         ({"candidate_types": ["host", "relay"]}, 5),
         ({"packet_sizes": [108, 109]}, 5),
+        ({"packet_sizes": [109]}, 5),
+        ({"packet_sizes": [88, 108]}, 5),
+        ({"packet_sizes": []}, 5),
         ({"spoken_words": "one-two-three-five"}, 5),
         ({"spoken_words": ""}, 5),
         ({"frames_received": 94}, 3),
@@ -58,6 +63,10 @@ def test_a_call_that_held() -> None:
 )
 def test_what_did_not_hold(changed: dict[str, object], code: int) -> None:
     assert judged(summary(**changed)) == (code, 1)
+
+
+def test_a_voice_that_gave_way_has_a_size_for_each_step() -> None:
+    assert judged(summary(voice_bit_s=[16000, 24000, 32000], packet_sizes=[68, 88, 108])) == (0, 0)
 
 
 def test_no_words_on_either_side() -> None:
@@ -104,6 +113,20 @@ def test_what_is_on_its_way_is_not_missing(round_trip_ms: float, code: int) -> N
     found = summary(frames_received=90)
     found.alice = replace(PARTY, path_rtt_ms=round_trip_ms)
     assert judged(found)[0] == code
+
+
+def test_what_came_through_of_video_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = summary()
+    TableReporter().summary(found)
+    assert "video" not in capsys.readouterr().out
+    assert found.as_json()["alice"]["video"] is None
+    shown = PartyVideo(110, 97, 360, 300, 20, 210_400)
+    found.alice, found.bob = (replace(PARTY, video=shown) for _ in range(2))
+    assert found.as_json()["bob"]["video"]["frames_seen"] == 97
+    TableReporter().summary(found)
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("110", "97", "360 rows, 210 kbit/s", "20 of 320"):
+        assert words in text
 
 
 def test_a_network_is_told(capsys: pytest.CaptureFixture[str]) -> None:
