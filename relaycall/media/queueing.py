@@ -1,8 +1,8 @@
 """How long sound waits on its way, without I/O: by how much it comes later than the quickest that came lately.
 
 The transit time of a packet is its arrival by our clock minus its timestamp by the peer's. The two clocks have nothing
-to do with each other, so only differences count: the least transit time of the last 10 s is that of a packet that
-waited for nothing. Clocks that drift apart by 100 ppm add 1 ms in that time. A path that is longer than the one before
+to do with each other, so only differences count: the least transit time of the last 30 s is that of a packet that
+waited for nothing. Clocks that drift apart by 100 ppm add 3 ms in that time. A path that is longer than the one before
 looks like a queue for as long; whoever knows of it begins anew.
 """
 
@@ -12,7 +12,7 @@ import math
 from collections import deque
 
 BLOCK = 0.25  # seconds
-BLOCKS = 40  # for the least: 10 s in which packets came
+BLOCKS = 120  # for the least: 30 s in which packets came
 RECENT = 4  # for the mean: the blocks that are over, besides the present one
 LONGEST = 20.0  # seconds; what differs by more is another timeline of the peer's
 

@@ -6,16 +6,17 @@ carries. `transits` says how long they wait, `losses` which are lost because of 
 
     CLEAR   all waited 60 ms, for a second, or 150 ms, for a quarter     ──▶ QUEUED
             more was lost than is tolerated                              ──▶ LOSSY, or QUEUED if they waited, too
-            no word of what was sent, for 0.6 s and 1.5 round trips      ──▶ SILENT (from any state)
+            no word of what was sent, for 0.4 s and 1.5 round trips      ──▶ SILENT (from any state)
     QUEUED  no video is sent. The fate of all that was is known, and the voice behind it has passed; or 6 s  ──▶ CLEAR
     LOSSY   less is sent, for a round trip and 1.5 s                                                         ──▶ CLEAR
     SILENT  no video is sent. A packet arrived, by its fate or by the peer's count of our voice              ──▶ CLEAR
 
 On QUEUED and LOSSY `capacity` is measured. It is believed for 10 seconds, for twice as long each time it is found to be
 the same again, 60 at most. It is forgotten when the path changes, and when packets of the same kind become quicker than
-they were: then the link has become wider. A queue that does not go while we send no video, twice in a row, is not
-ours. It is taken for a property of the path, and waits are counted from there. A loss that stays as it is though we
-send less is not ours either: it is tolerated, and the capacity forgotten. If it ends, it was a policer.
+they were: then the link has become wider. A queue that does not go while we send no video is not ours: at once if all
+that follows waits as long as before, within the jitter; else if it stays about the same twice in a row. It is taken for
+a property of the path: waits are counted from there, the voice's too. A loss that stays as it is though we send less is
+not ours either: it is tolerated, and the capacity forgotten. If it ends, it was a policer.
 
 The peer may lie. Figures that cannot be are dropped and counted, the rest only says what a path of some kind would.
 """
@@ -32,18 +33,20 @@ from relaycall.quality.hearing import Hearing
 from relaycall.quality.ladder import LOWER_HEADERS, audio_wire_rate
 from relaycall.quality.losses import Losses
 from relaycall.quality.sample import PeerReport
-from relaycall.quality.transits import FEW, Transits
+from relaycall.quality.transits import FEW, Arrival, Transits
 
 BUSY = 0.03  # seconds of waiting from which on the link is not idle
 QUEUES = (0.06, 1.0), (0.15, 0.25)  # seconds that all waited, in a window of so many
 WINDOW = 1.0  # seconds in which the capacity is measured
 MIN_BUSY = 0.1  # seconds of a busy link that are enough to measure it
+GAP = 0.2  # seconds without an arrival: what came then was not told
 LESS = 1.5  # seconds for which LOSSY lasts, and a round trip
 MAX_HOLD, HOLD_MARGIN = 6.0, 0.5  # seconds that QUEUED lasts at most; and beyond what is expected
 QUIET = 0.3  # seconds without a fate in which the last of a queue would have come
 PERSISTS = 0.7  # a queue that is at least so much of what it was has not changed
 NOT_OURS = 2  # such queues in a row
-SILENCE, SILENCE_ROUND_TRIPS = 0.6, 1.5  # seconds, and round trips besides
+STEADY = 0.03  # seconds by which a queue differs that is the same within the jitter
+SILENCE, SILENCE_ROUND_TRIPS = 0.4, 1.5  # seconds, and round trips besides
 TRUST, MAX_TRUST = 10.0, 60.0  # seconds
 SAME = 0.25  # a capacity that differs by less is the same
 SHARE = 0.9  # of the capacity
@@ -74,6 +77,10 @@ class Fate(Protocol):
     @property
     def arrived_at(self) -> float | None:
         """Seconds on any clock of the peer's; None if it did not."""
+
+    @property
+    def untold(self) -> bool:
+        """Whether nobody said, since what the peer tells was lost."""
 
 
 class Load(enum.Enum):
@@ -155,6 +162,7 @@ class RateEstimator:
         self._transits.forget()
         self.losses.forget()
         self.losses.excuse(now, now)
+        self.hearing.stands(now, 0.0)
         self._distrust()
         self._stuck, self._queue_then = 0, 0.0
         self._clear(now)
@@ -167,7 +175,7 @@ class RateEstimator:
             self._end_silence(now)
 
     def fates(self, now: float, fates: Iterable[Fate]) -> None:
-        """What became of some packets, in any order. Each is told once as arrived, or once as lost."""
+        """What became of some packets, in any order. Each is told once: as arrived, lost or untold."""
         possible = {fate.number: fate for fate in fates if self._is_possible(fate)}
         fresh = [possible[number] for number in sorted(possible) if self._is_new(number)]
         if not fresh:
@@ -210,7 +218,8 @@ class RateEstimator:
             follows = self._highest is not None and self._highest_sent_at >= self.losses.excused_until
             before = self._highest if follows and self._highest is not None else counted[0].number - 1
             came = sum(fate.arrived_at is not None for fate in counted)
-            self.losses.add(now, counted[-1].number - before, came)
+            untold = sum(fate.untold for fate in counted)
+            self.losses.add(now, counted[-1].number - before - untold, came)
         self._highest, self._highest_sent_at = fresh[-1].number, fresh[-1].sent_at
 
     def _is_possible(self, fate: Fate) -> bool:
@@ -238,12 +247,14 @@ class RateEstimator:
 
     def _judge_clear(self, now: float) -> None:
         losing = self.losses.are_ours(now)
-        if any(self._transits.waited(window) > queue for queue, window in QUEUES) or (losing and self.queue > BUSY):
+        if any(self._transits.waited(window) > queue for queue, window in QUEUES) or (
+            losing and self._transits.late > BUSY
+        ):
             self._queued(now)
         elif losing:
             self._measured(now, Load.LOSSY)
             self._until = now + self.round_trip + LESS
-        elif self.capacity is not None and self._transits.are_quicker(now, self.round_trip):
+        elif self.capacity is not None and self._transits.are_quicker(now, self.round_trip, self.capacity):
             self._distrust()
             self.relieved += 1
 
@@ -271,16 +282,31 @@ class RateEstimator:
 
     def _queued(self, now: float) -> None:
         """Measure. If the queue did not go the last times, wait for it once more, and then count from there."""
+        if self._is_steady():
+            self._accept(now)
+            self._distrust()
+            self._clear(now)
+            return
         persists = self._transits.least >= PERSISTS * self._queue_then > 0
         self._stuck = self._stuck + 1 if persists else 0
         self._measured(now, Load.QUEUED)
         self._queue_then = self.queue
         if self._stuck == NOT_OURS:
-            self._transits.accept()
-            self._stuck, self._queue_then = 0, 0.0
+            self._accept(now)
         flying = 8 * sum(size + LOWER_HEADERS for _, size in self._flying)
         drained = flying / max(self.capacity or 0, self.audio_rate) + self.queue
         self._until = now + min(self.round_trip + HOLD_MARGIN + 1.5 * drained, MAX_HOLD)
+
+    def _is_steady(self) -> bool:
+        """Whether all since the last queue waited as long as it did: a rest did not make it shorter."""
+        waits = self._transits.least, self.queue
+        return self._queue_then > 0 and all(abs(wait - self._queue_then) <= STEADY for wait in waits)
+
+    def _accept(self, now: float) -> None:
+        """The queue is not ours: count from there."""
+        self.hearing.stands(now, self._transits.least)
+        self._transits.accept()
+        self._stuck, self._queue_then = 0, 0.0
 
     def _measured(self, now: float, load: Load) -> None:
         capacity = self._passed() if load is Load.LOSSY else self._carried()
@@ -298,9 +324,15 @@ class RateEstimator:
         """What arrived of ours while the link was busy. Voice passed in the share in which it was sent."""
         window = self._transits.window(WINDOW)
         idle = next((i for i in range(len(window) - 1, -1, -1) if window[i].wait < BUSY), -1)
-        busy = window[idle + 1 :]
+        gaps = (i for i in range(1, len(window)) if window[i].arrived_at - window[i - 1].arrived_at > GAP)
+        busy = window[max(idle + 1, *gaps, 0) :]
         if len(busy) >= FEW and busy[-1].arrived_at - busy[0].arrived_at >= MIN_BUSY:
-            window = busy
+            return self._rate(busy)
+        # Too short to be measured alone. Most of the second was before, at the rate that was sent then.
+        return min(self._rate(window), self._rate(window[max(idle, 0) :]) or MAX_RATE)
+
+    def _rate(self, window: list[Arrival]) -> int:
+        """At which voice and video arrived, in bit/s; 0 if no time passed."""
         took = window[-1].arrived_at - window[0].arrived_at if window else 0.0
         if took <= 0:
             return 0

@@ -6,6 +6,7 @@ waited. The peer's clock may drift by 100 ppm: 6 ms in a minute, which is less t
 late, a queue makes all of them late; so the queue is the least wait of several packets.
 
 A link that becomes wider shows, too: packets of the same kind are quicker then, on average, than in any second before.
+A queue of ours that passes looks the same, but for this: no packet passes a link in less time than its bits take there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ FEW = 3  # packets that say nothing
 RELIEF, RELIEF_SHARE = 0.006, 0.2  # seconds, and share of their wait, by which packets become quicker on a wider link
 RELIEF_LAG = 1.5  # seconds between what is compared
 RELIEF_PACKETS = 10
+RELIEVED, RELIEVED_SHARE = 0.03, 0.8  # seconds, or share of a packet's time on the link as it was: a wider one is below
 MAX_KEPT = 1024  # packets: at the highest rate they come in 3 seconds
 
 NEVER = float("inf")
@@ -73,6 +75,11 @@ class Transits:
         """How long the latest waited at least; 0 if there are none."""
         return min((arrival.wait for arrival in self.window(LATEST)), default=0.0)
 
+    @property
+    def late(self) -> float:
+        """How long the last two waited at least: a queue that has just begun, and spills; 0 if there are none."""
+        return min((arrival.wait for arrival in list(self._arrivals)[-2:]), default=0.0)
+
     def window(self, seconds: float) -> list[Arrival]:
         """Those that arrived in this time before the latest, in order."""
         since = self._arrivals[-1].arrived_at - seconds if self._arrivals else 0.0
@@ -102,6 +109,8 @@ class Transits:
             base = min(self._bases) + self.least
             self._bases.clear()
             self._bases.append(base)
+            self._arrivals.clear()
+            self.least = 0.0
 
     def forget(self) -> None:
         """Packets go another way."""
@@ -117,8 +126,11 @@ class Transits:
         self._settled_at, self._quickest = now, NEVER
         self._means.clear()
 
-    def are_quicker(self, now: float, round_trip: float) -> bool:
-        """Whether they are now, by a second's mean, than in any second since they settled. Asked all the time."""
+    def are_quicker(self, now: float, round_trip: float, capacity: int) -> bool:
+        """Whether they are now, by a second's mean, than in any second since they settled. Asked all the time.
+
+        The link had this capacity, in bit/s.
+        """
         window = self.window(WINDOW)
         if now < self._settled_at + 2 * WINDOW + round_trip or len(window) < RELIEF_PACKETS:
             return False
@@ -126,5 +138,7 @@ class Transits:
         self._means.append((now, mean))
         while self._means[0][0] < now - RELIEF_LAG:
             self._quickest = min(self._quickest, self._means.popleft()[1])
-        wait = self._quickest - min(self._bases)
-        return wait < NEVER and mean < self._quickest - RELIEF - RELIEF_SHARE * wait
+        base, bits = min(self._bases), sum(arrival.bits for arrival in window) / len(window)
+        wait = self._quickest - base
+        possible = mean - base < max(RELIEVED, RELIEVED_SHARE * bits / max(capacity, 1))
+        return possible and wait < NEVER and mean < self._quickest - RELIEF - RELIEF_SHARE * wait

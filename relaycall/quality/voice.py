@@ -4,11 +4,14 @@ How it works. The voice keeps 32 kbit/s as long as it can, since its packets' si
 no video left to give way, and the voice itself still fills the path, does it take 24, then 16. Each look follows one
 report of the peer's, a second apart.
 
-    video is off, and in 4 reports the voice waited 100 ms on average    a step down, "rate"
+    video is off, in 4 reports the voice waited 100 ms on average, and
+    in the last one longer than before, or some was lost                 a step down, "rate"
     video is off, and in 5 reports 8 % or more were lost                 a step down, "loss", on trial
     ... after 6 s the loss is as before                                  the step up again; it is not our doing
     for 20 s, doubled by each failure, it waited less than 50 ms         a step up
     limits say so                                                        a step down at once, "limit" or "peer"
+
+A queue of our own grows or spills. One that stands still and loses nothing is the path's: less voice would not help.
 
 At least 10 s are between two changes, but for those by limits. The loss that is expected is one of few figures, too:
 the lowest that is not exceeded. It rises at once and falls when the loss has been lower for 10 s.
@@ -23,6 +26,7 @@ from relaycall.quality.hearing import Hearing
 from relaycall.quality.ladder import AUDIO_BITRATES
 
 WAITS, CLEAN_WAIT = 0.1, 0.05  # seconds on the way
+GROWS = 0.015  # seconds from one report to the next
 WAITS_REPORTS, LOSES_REPORTS = 4, 5
 LOSES, CLEAN_LOSS = 0.08, 0.05  # shares
 TRIAL = 6.0  # seconds
@@ -71,6 +75,7 @@ class Voice:
     reason: Reason = Reason.BETTER
     _changed_at: float = -NEVER
     _waiting: int = 0  # reports in a row
+    _waited: float = 0.0  # seconds, by the last
     _losing: int = 0
     _clean_since: float = NEVER
     _up_after: float = UP_AFTER
@@ -94,6 +99,8 @@ class Voice:
         """A report came. Whether video is sent: then that is what is to give way."""
         self._expect(now, hearing.loss)
         self._waiting = self._waiting + 1 if hearing.queue > WAITS and not video else 0
+        grows = hearing.queue > self._waited + GROWS or hearing.latest_loss > 0
+        self._waited = hearing.queue
         losing = hearing.loss >= max(LOSES, AGAIN * self._inherent) and not video
         self._losing = self._losing + 1 if losing else 0
         clean = hearing.queue < CLEAN_WAIT and hearing.loss < max(CLEAN_LOSS, AGAIN * self._inherent)
@@ -102,7 +109,7 @@ class Voice:
             self._judge(now, hearing.loss)
         elif now < self._changed_at + BETWEEN:
             return
-        elif self.step + 1 < len(AUDIO_BITRATES) and self._waiting >= WAITS_REPORTS:
+        elif self.step + 1 < len(AUDIO_BITRATES) and self._waiting >= WAITS_REPORTS and grows:
             self._down(now, Reason.RATE)
         elif self.step < LOWEST_WITH_COPIES and self._losing >= LOSES_REPORTS:
             self._trial = (now + TRIAL, hearing.loss)

@@ -36,6 +36,7 @@ class Fated:
     size: int
     sent_at: float
     arrived_at: float | None
+    untold: bool = False
 
 
 @dataclass

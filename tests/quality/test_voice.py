@@ -18,13 +18,17 @@ class Reports:
     lost: float = 0.0
     steps: list[tuple[float, int]] = field(default_factory=list)
 
-    def go(self, seconds: int, *, queue: float = 0.0, loss: float = 0.0, video: bool = False) -> None:
+    def go(
+        self, seconds: int, *, queue: float = 0.0, grows: float = 0.0, loss: float = 0.0, video: bool = False
+    ) -> None:
+        """Each second a report. The queue is longer by `grows` in every other one."""
         for _ in range(seconds):
             self.now += 1.0
             self.lost += 50 * loss
             self.received += round(50 * (1 - loss))
             step = self.voice.step
-            assert self.hearing.take(self.now, PeerReport(self.received, round(self.lost), queue_ms=1000 * queue))
+            waits = queue + grows * (self.received // 50 % 2)
+            assert self.hearing.take(self.now, PeerReport(self.received, round(self.lost), queue_ms=1000 * waits))
             self.voice.look(self.now, self.hearing, video=video)
             if step != self.voice.step:
                 self.steps.append((self.now, self.voice.bitrate))
@@ -40,7 +44,7 @@ def test_it_keeps_its_rate_on_a_clean_path_and_while_there_is_video() -> None:
 def test_it_gives_way_to_a_queue_and_comes_back_with_patience() -> None:
     reports = Reports()
     reports.go(10)
-    reports.go(20, queue=0.3)
+    reports.go(20, queue=0.3, grows=0.1)
     assert [bitrate for _, bitrate in reports.steps] == [24000, 16000]
     assert reports.voice.reason is Reason.RATE
     assert reports.steps[1][0] - reports.steps[0][0] >= 10
@@ -55,7 +59,7 @@ def test_an_attempt_that_fails_doubles_the_wait() -> None:
     ups = []
     for _ in range(4):
         while reports.voice.step != 1:
-            reports.go(1, queue=0.3)
+            reports.go(1, queue=0.3, grows=0.1)
         at = reports.now
         while reports.voice.step == 1:
             reports.go(1)
@@ -117,3 +121,13 @@ def test_an_outage_says_nothing_of_loss() -> None:
     reports.lost += 250  # the reports came, the voice did not
     reports.go(1)
     assert reports.voice.expected_loss == 0
+
+
+def test_a_queue_that_stands_still_and_loses_nothing_is_the_paths() -> None:
+    reports = Reports()
+    reports.go(10)
+    reports.go(1, queue=0.1)  # half of its packets came before
+    reports.go(60, queue=0.28)
+    assert reports.steps == []
+    reports.go(5, queue=0.28, loss=0.04)
+    assert [bitrate for _, bitrate in reports.steps] == [24000]

@@ -5,6 +5,10 @@ lost: three messages told of later ones and not of it; or two seconds passed; or
 copy that comes then would look like one that was on the way for long. Messages repeat each other, and only the first
 word on a packet counts.
 
+Or nobody says: messages are lost, too. Each packet that came is told twice. When the newest that was told is passed
+over before it was told again, a message is missing, and what lies between is `untold`; so is what is overdue while
+nothing was told of later packets. It says nothing of the way that video takes.
+
 The peer may lie. A message that tells of packets that were never sent, or whose times go otherwise than ours have since
 the last one, is dropped whole. After it times may begin anew, as they do when the peer's program was restarted.
 """
@@ -12,7 +16,7 @@ the last one, is dropped whole. After it times may begin anew, as they do when t
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relaycall.media.video.feedback import TIME_UNIT, Arrivals, unwrapped
 
@@ -30,13 +34,15 @@ class Fate:
         number: of the packet, each one higher than the one before.
         size: on the path, bytes.
         sent_at: seconds on our clock.
-        arrived_at: seconds on the peer's clock, which began anywhere; None: lost.
+        arrived_at: seconds on the peer's clock, which began anywhere; None: it did not arrive, or is untold.
+        untold: whether messages are missing that would have told.
     """
 
     number: int
     size: int
     sent_at: float
     arrived_at: float | None
+    untold: bool = False
 
 
 @dataclass(slots=True)
@@ -57,6 +63,8 @@ class FateLog:
         self.refused = 0
         self._sent: OrderedDict[int, _Sent] = OrderedDict()
         self._latest = -1  # number
+        self._told = -1  # the highest number that a message told of
+        self._told_again = True  # whether another message told of it, too
         self._ahead: float | None = None  # our clock's time less the peer's, when it last told one; seconds
         self._wrapped = 0.0  # what is added to the peer's times, so that they go on
 
@@ -79,7 +87,7 @@ class FateLog:
             if now - sent.sent_at < LOST_SECONDS:
                 break
             late.append(number)
-        return self._lost(late)
+        return [replace(fate, untold=fate.number > self._told) for fate in self._lost(late)]
 
     @property
     def next_at(self) -> float | None:
@@ -93,7 +101,7 @@ class FateLog:
         if first < 0 or last > self._latest or not self._in_time(message, now):
             self.refused += 1
             return []
-        fates = []
+        fates = self._untold(first, last)
         for number, time in enumerate(message.times, first):
             sent = self._sent.pop(number, None) if time is not None else None
             if sent is not None and time is not None:
@@ -106,6 +114,16 @@ class FateLog:
             if sent.passed >= LOST_MESSAGES:
                 passed.append(number)
         return fates + self._lost(passed)
+
+    def _untold(self, first: int, last: int) -> list[Fate]:
+        """What lies between the newest that was told and the first of a message that should have told it again."""
+        told, missed = self._told, first > self._told and not self._told_again
+        if last > told:
+            self._told, self._told_again = last, False
+        elif first <= told:
+            self._told_again |= last == told
+        hole = [number for number in range(told + 1, first) if number in self._sent] if missed else []
+        return [replace(fate, untold=True) for fate in self._lost(hole)]
 
     def _in_time(self, message: Arrivals, now: float) -> bool:
         """Whether its newest time is about where the last message's and our clock let expect it."""
