@@ -321,7 +321,7 @@ class RateEstimator:
         self.measured += 1
 
     def _carried(self) -> int:
-        """What arrived of ours while the link was busy. Voice passed in the share in which it was sent."""
+        """What arrived of ours while the link was busy. Voice passed in the share in which it was sent, and lost."""
         window = self._transits.window(WINDOW)
         idle = next((i for i in range(len(window) - 1, -1, -1) if window[i].wait < BUSY), -1)
         gaps = (i for i in range(1, len(window)) if window[i].arrived_at - window[i - 1].arrived_at > GAP)
@@ -337,7 +337,7 @@ class RateEstimator:
         if took <= 0:
             return 0
         bits = sum(arrival.bits for arrival in window) - window[0].bits
-        voice = self.audio_rate * max(window[-1].sent_at - window[0].sent_at, 0.0)
+        voice = self.audio_rate * max(window[-1].sent_at - window[0].sent_at, 0.0) * (1 - self.losses.latest)
         return int(min((bits + voice) / took, MAX_RATE))
 
     def _passed(self) -> int:
