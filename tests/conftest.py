@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, settings
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadlines and no complaints about slow data: a busy machine is not a defect, and hypothesis builds its tables of
-# characters at first use. RELAYCALL_FUZZ=n runs n cases in each test that does not say how many it has.
-EXAMPLES = int(os.environ.get("RELAYCALL_FUZZ", "0")) or settings.default.max_examples
+# characters at first use. RELAYCALL_FUZZ=n runs n cases in each test that does not say how many it has; .ci/run does.
+EXAMPLES = int(os.environ.get("RELAYCALL_FUZZ", "0")) or 30
 settings.register_profile(
     "relaycall", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=EXAMPLES
 )

@@ -32,6 +32,7 @@ NAMES = (
     "mouth_to_ear",
     "voice_quality",
     "adaptation",
+    "profiles",
 )
 DEFAULT_RUNS = 3
 MEDIA_COST_SECONDS = 6.0  # for each run

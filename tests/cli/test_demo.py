@@ -125,6 +125,7 @@ def test_video_both_ways_and_a_page(command: Command, tmp_path: Path) -> None:
     assert "127.0.0.1" not in html
 
 
+@pytest.mark.slow
 def test_without_video_there_is_none_and_the_page_is_written(command: Command, tmp_path: Path) -> None:
     page = tmp_path / "call.html"
     page.mkdir()

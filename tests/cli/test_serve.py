@@ -109,6 +109,7 @@ async def test_json_tls_and_sigterm(tmp_path: Path) -> None:
         assert await ended_by(process, signal.SIGTERM) == (0, "", "")
 
 
+@pytest.mark.slow
 async def test_turn_starts_a_relay_and_clients_get_credentials_for_it() -> None:
     async with serving("--turn", "--json") as process:
         said = json.loads(await line_of(process))
@@ -149,6 +150,7 @@ async def test_a_shell_takes_the_line(tmp_path: Path) -> None:
         assert shell.returncode == 0, out.decode()
 
 
+@pytest.mark.slow
 async def test_a_name_is_what_clients_have_to_use() -> None:
     async with serving("--name", "localhost") as process:
         url = (await line_of(process)).split()[1]

@@ -15,6 +15,7 @@ from relaycall import errors
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FAST = {"quickstart.md", "video.md"}  # the others' examples are run with the slow tests
 
 
 def blocks() -> list[pytest.param]:
@@ -22,7 +23,8 @@ def blocks() -> list[pytest.param]:
     found = []
     for document in DOCUMENTS[1:]:
         for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", document.read_text(), re.S | re.M)):
-            found.append(pytest.param(code, id=f"{document.name}-{number}"))
+            marks = () if document.name in FAST else pytest.mark.slow
+            found.append(pytest.param(code, id=f"{document.name}-{number}", marks=marks))
     return found
 
 

@@ -282,6 +282,7 @@ async def test_an_encoding_that_does_not_exist_is_refused() -> None:
     one.set_encoding(24000)
 
 
+@pytest.mark.slow
 async def test_what_waits_on_the_way_is_measured_and_another_path_begins_anew() -> None:
     call = Call()
     waits = 0.0

@@ -189,6 +189,7 @@ async def test_endless_wishes_for_a_keyframe(seconds: float) -> None:
 
 
 @SECONDS
+@pytest.mark.slow
 async def test_wanting_everything_again_all_the_time(seconds: float) -> None:
     """38 packets in each message: he gets a third of the bit rate, or 50 packets a second, in all."""
     async with victim(scene=Scene(640, 360, 30)) as call:
@@ -247,6 +248,7 @@ async def test_lies_about_arrivals(lie: str) -> None:
 MOST = (1 << 32) - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lie",
     but_for_the_first(
@@ -284,6 +286,7 @@ async def test_limits_that_make_no_sense(limit: int) -> None:
         await call.unharmed()
 
 
+@pytest.mark.slow
 async def test_a_flood_of_messages() -> None:
     """More than a call can need: that is his own harm, and her voice goes on all the time."""
     async with victim() as call:
@@ -375,6 +378,7 @@ async def test_rubbish_as_video(act: Callable[[Victim, random.Random], None]) ->
         assert session(call.alice).transport.counters.control_sent - control <= 40, "she does not ask for ever"
 
 
+@pytest.mark.slow
 async def test_a_flood_of_video() -> None:
     """Ten thousand pieces at once, and again: she takes in what a budget allows, and her voice stays whole."""
     async with victim() as call:

@@ -230,6 +230,7 @@ def test_moves_are_told_by_their_marks_if_the_facts_have_none() -> None:
     assert "1:12 Another relay." in page.text
 
 
+@pytest.mark.slow
 def test_how_long_it_is_does_not_grow_with_what_happens() -> None:
     marks = [Mark(i * 0.01, "path", "x" * 10_000) for i in range(5000)]
     moves = tuple((i * 0.01, RelayChanged(UDP, TLS, True, 20.0, 0)) for i in range(5000))

@@ -212,6 +212,7 @@ def test_a_device_that_comes_too_late_is_closed(system: SoundSystem, monkeypatch
     assert all(stream.closed for stream in system.streams)
 
 
+@pytest.mark.slow
 def test_sounddevice_is_loaded_when_it_is_used_and_not_before() -> None:
     code = "import relaycall.cli, sys; from relaycall import Microphone; sys.exit('sounddevice' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
