@@ -209,7 +209,7 @@ Calls = dict[str, dict[str, list[Call]]]  # by network and library, one for each
 async def measure(runs: int, *, tiny: bool = False) -> Report:
     """So many seeds for each network and library."""
     names, seconds = (("congested",), 4.0) if tiny else (tuple(PROFILES), SECONDS)
-    return report(await all_calls(names, range(1 if tiny else runs), seconds), seconds)
+    return report(await all_calls(names, range(1, 2 if tiny else runs + 1), seconds), seconds)
 
 
 async def all_calls(names: Sequence[str], seeds: Sequence[int], seconds: float) -> Calls:
@@ -368,7 +368,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", type=Path, metavar="DIR", help="write a plot for each network to DIR")
     options = parser.parse_args(arguments)
     names = [profile(name).name for name in options.names or PROFILES]
-    calls = asyncio.run(all_calls(names, range(options.seeds), options.seconds))
+    calls = asyncio.run(all_calls(names, range(1, options.seeds + 1), options.seconds))
     print("\n\n".join(str(table) for table in report(calls, options.seconds).tables))
     if options.save is not None:
         save(calls, options.seconds, options.save)
