@@ -160,6 +160,7 @@ async def test_without_records_mallory_hears_them_both(rig: Rig) -> None:
     assert [peer.connectionState for peer in rig.all] == ["connected"] * 4
 
 
+@pytest.mark.slow
 async def test_with_records_mallory_hears_nobody(rig: Rig) -> None:
     """The same steps, with the genuine envelopes beside her descriptions."""
     offer, envelope = await rig.offered()

@@ -103,6 +103,7 @@ def test_conditions_that_cannot_be(wrong: dict[str, float]) -> None:
         link.set("both", **wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("direction", "conditions"), [("sideways", {}), ("both", {"lose": 0.1})])
 def test_a_link_knows_no_others(direction: Any, conditions: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="does not know"):

@@ -86,6 +86,7 @@ async def test_both_sides_hear_each_other(transport: str, tmp_path: Path) -> Non
     assert tone_share(read_samples(tmp_path / "bob.wav"), 440) > 0.8
 
 
+@pytest.mark.slow
 async def test_a_muted_side_sends_as_before_and_is_not_heard(tmp_path: Path) -> None:
     async with embedded_relays(1) as (_, relays):
         sink = FileSink(tmp_path / "bob.wav")
@@ -298,6 +299,7 @@ async def test_closing_while_connecting() -> None:
             await connecting
 
 
+@pytest.mark.slow
 async def test_closing_while_the_relay_is_frozen() -> None:
     """Every socket of the relay stays open and answers nothing."""
     async with embedded_relays(1) as (embedded, relays):
@@ -310,6 +312,7 @@ async def test_closing_while_the_relay_is_frozen() -> None:
         await timed_close(alice, bob)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [1.0, pytest.param(13.0, marks=pytest.mark.slow)])
 async def test_the_only_relay_dies_and_the_call_ends_with_the_reason(
     patience: float, monkeypatch: pytest.MonkeyPatch

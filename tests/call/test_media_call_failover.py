@@ -73,6 +73,7 @@ async def test_protection_is_for_both_directions(settled: None) -> None:
 # --- moves and deaths -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_move_is_reported_once_with_what_it_cost(settled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REPORT_AFTER", 0.5)
     async with embedded_relays(2) as (_, relays):
@@ -96,6 +97,7 @@ async def test_a_move_is_reported_once_with_what_it_cost(settled: None, monkeypa
             assert report.lost == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_the_relay_in_use_dies_and_the_report_says_so(transport: str, settled: None) -> None:
     async with embedded_relays(2, transport) as (embedded, relays):
@@ -118,6 +120,7 @@ async def test_the_relay_in_use_dies_and_the_report_says_so(transport: str, sett
             await heard(alice, bob)
 
 
+@pytest.mark.slow
 async def test_two_of_three_relays_die_one_after_the_other(settled: None) -> None:
     """The first is replaced by the third, which both sides hear of in band; so the second death is survived as well."""
     async with embedded_relays(4, "tcp") as (embedded, relays):
@@ -171,6 +174,7 @@ async def test_after_the_last_relay_one_comes_back_on_its_port(settled: None) ->
                 assert await alice.ended() == Ended("hung_up")
 
 
+@pytest.mark.slow
 async def test_a_silent_peer_is_a_suspicion_and_no_move(settled: None) -> None:
     async with embedded_relays(2) as (_, relays):
         alice, bob = pair(relays)

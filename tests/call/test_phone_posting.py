@@ -19,6 +19,7 @@ def _party(phone: Phone) -> Party:
     return Party(phone.card.identity, phone.card.mailbox, None, phone.card.name)
 
 
+@pytest.mark.slow
 async def test_the_answer_does_not_wait_until_the_server_has_taken_what_went_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

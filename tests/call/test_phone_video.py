@@ -107,6 +107,7 @@ async def test_who_takes_none_is_sent_none() -> None:
 # --- during the call --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_showing_later_another_one_and_none() -> None:
     async with house(1) as home:
         alice, bob = await home.friends()
@@ -195,6 +196,7 @@ async def test_a_source_that_ends_or_fails_ends_the_video_alone(how: Callable[[]
         assert outgoing.state is CallState.CONNECTED
 
 
+@pytest.mark.slow
 async def test_after_a_source_has_failed_another_is_shown() -> None:
     async with house(1) as home:
         alice, bob = await home.friends()
@@ -315,6 +317,7 @@ async def test_a_limit_that_leaves_room_for_the_voice_only() -> None:
 # --- what it says of itself -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_the_figures_of_a_video_call_are_true() -> None:
     """Alice shows and Bob sees: what both say of a second agrees with what each counted."""
     async with house(1) as home:
@@ -394,6 +397,7 @@ async def test_declining_a_video_call_closes_all() -> None:
         assert (scene.closed > 0, screen.closed > 0, scene.read_times) == (True, True, 0)
 
 
+@pytest.mark.slow
 async def test_beside_video_the_voice_has_one_size() -> None:
     """P6: whatever is said or muted, video at one step, each packet of the voice is as large as any other."""
     async with house(1) as home:

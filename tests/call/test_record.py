@@ -101,6 +101,7 @@ records = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(records)
 def test_every_record_within_the_rules_comes_back(record: CallRecord) -> None:
     assert decode_record(encode_record(record), laboratory=True) == record

@@ -73,6 +73,7 @@ def test_a_robot_takes_the_calls_of_those_it_trusts(run: Run, between: Between, 
     assert objects(done)[-1]["reason"] == "hung_up"
 
 
+@pytest.mark.slow
 def test_each_call_has_a_recording_of_its_own_until_it_is_told_to_end(
     run: Run, between: Between, alice: Person, tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_strangers(policy: str, end: str, run: Run, between: Between, stranger: 
     )
 
 
+@pytest.mark.slow
 def test_a_stranger_who_is_refused_is_told_to_us_and_not_to_them(run: Run, between: Between, stranger: Phone) -> None:
     async def call() -> str:
         calling = await stranger.call("bob", audio=ToneSource())
@@ -193,6 +195,7 @@ def test_changed_keys_are_told_once_a_minute_for_each_contact() -> None:
     assert screen.lines[1].endswith("relaycall keys accept 'carol of the lake' CARD")
 
 
+@pytest.mark.slow
 def test_who_is_not_verified_does_not_ring_if_that_is_wanted(run: Run, between: Between, alice: Person) -> None:
     phone = between.phone(alice)
 

@@ -56,6 +56,7 @@ def run(command: Command, alice: Person, bob: Person, between: Between) -> Run:
 # --- cards ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "way", ["file", *(pytest.param(way, marks=pytest.mark.slow) for way in ("text", "wrapped", "-"))]
 )
@@ -70,6 +71,7 @@ def test_whoever_has_a_card_is_called(way: str, run: Run, bob: Person, between: 
     assert objects(done)[-1]["report"]["contact"] is False  # and nobody was added
 
 
+@pytest.mark.slow
 def test_a_contact_comes_before_a_file_of_that_name(
     run: Run, alice: Person, bob: Person, between: Between, tmp_path: Path
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_code_is_no_argument(run: Run) -> None:
     assert "absurd" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_who_has_made_the_code_is_added_and_called(
     run: Run, alice: Person, bob: Person, between: Between, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def clip(path: Path, frames: int, rate: int = 25) -> Path:
 # --- sources ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_file_goes_on_where_it_was_and_at_its_own_pace(tmp_path: Path) -> None:
     video = CallVideo(str(clip(tmp_path / "a.mp4", 40)), None)
     first = video.first

@@ -265,6 +265,7 @@ def terminal(env: dict[str, str]) -> Iterator[Any]:
         one.close()
 
 
+@pytest.mark.slow
 def test_what_is_not_given_is_asked_for_and_the_password_is_not_shown(terminal: Any, run: Run) -> None:
     set_ = terminal("set", "work")
     set_.expect("User name: ")
@@ -299,6 +300,7 @@ def test_a_new_vault_asks_twice_for_its_passphrase_and_an_old_one_once(terminal:
     assert "canary" not in first.screen + second.screen
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_question(terminal: Any, tmp_path: Path) -> None:
     set_ = terminal("set", "work", "--secret")
     set_.expect("Secret: ")

@@ -41,6 +41,7 @@ def objects(output: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["udp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tcp", "tls"))])
 def test_json_ends_with_a_summary_of_a_call_that_held(transport: str, tmp_path: Path) -> None:
     heard = tmp_path / "heard.wav"
@@ -169,6 +170,7 @@ def test_table_for_people(command: Command, tmp_path: Path) -> None:
     assert (tmp_path / "heard.ogg").stat().st_size > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

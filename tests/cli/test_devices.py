@@ -241,6 +241,7 @@ sys.stderr.write("end")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "written"), [("", "before ours clicked after end"), ("verbose", "before noise ours clicked after end")]
 )

@@ -123,6 +123,7 @@ def test_bad_usage_ends_with_2(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 async def test_watching_goes_on_until_ctrl_c_and_leaves_nothing_allocated(secret: Path) -> None:
     async with Relay(users={USER: PASSWORD}, laboratory=True) as relay:
         arguments = [relay.uri("udp"), "--user", USER, "--credential-file", str(secret), "--laboratory", "--watch"]
@@ -142,6 +143,7 @@ async def test_watching_goes_on_until_ctrl_c_and_leaves_nothing_allocated(secret
         assert relay.active == 0
 
 
+@pytest.mark.slow
 async def test_ctrl_c_in_the_middle_of_a_probe_leaves_nothing_allocated(secret: Path) -> None:
     async with Relay(users={USER: PASSWORD}, laboratory=True) as relay, Relay(users={"x": "y"}) as denying:
         hole = asyncio.DatagramProtocol()

@@ -56,6 +56,7 @@ async def ended_by(process: asyncio.subprocess.Process, number: signal.Signals) 
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.slow
 async def test_it_says_where_it_listens_and_what_it_cannot_see_and_ctrl_c_ends_it() -> None:
     async with serving() as process:
         line = await line_of(process)
@@ -123,6 +124,7 @@ async def test_turn_starts_a_relay_and_clients_get_credentials_for_it() -> None:
         assert (await ended_by(process, signal.SIGINT))[0] == 130
 
 
+@pytest.mark.slow
 async def test_turn_gives_a_line_to_copy() -> None:
     async with serving("--turn") as process:
         options = ""

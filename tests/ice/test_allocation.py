@@ -165,6 +165,7 @@ def silent_once_granted(request: Message, source: Address, key: bytes) -> bytes 
     return granted()(request, source, key) if request.method is Method.ALLOCATE else None
 
 
+@pytest.mark.slow
 async def test_close_does_not_wait_for_a_relay_that_is_silent() -> None:
     script = turn(silent_once_granted)
     async with listening(script) as udp, listening(script, "tcp") as tcp:
@@ -299,6 +300,7 @@ async def test_a_stream_that_ends_is_known_at_once(transport: Transport, authori
         assert not allocation.alive
 
 
+@pytest.mark.slow
 async def test_an_icmp_refusal_is_a_suspicion_first_and_a_loss_two_seconds_later() -> None:
     lost: list[RelayError] = []
     suspected: list[RelayError] = []
@@ -333,6 +335,7 @@ async def test_asked_and_unknown_it_is_lost_at_once() -> None:
         assert len(lost) == 1
 
 
+@pytest.mark.slow
 async def test_asked_often_it_is_one_question() -> None:
     """And a relay that is merely silent is not given up while it may answer yet."""
     asked: list[Message] = []

@@ -464,6 +464,7 @@ async def test_close_from_an_event_handler(site: Site) -> None:
     await assert_closed(alice)
 
 
+@pytest.mark.slow
 async def test_close_over_relays_that_are_silent(site: Site) -> None:
     def once_granted(request: Message, source: Address, key: bytes) -> bytes | None:
         return granted()(request, source, key) if request.method is Method.ALLOCATE else None

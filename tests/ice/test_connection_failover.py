@@ -31,6 +31,7 @@ async def apart(site: Site) -> list[Side]:
 # --- moves ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controlling", [True, False], ids=["controlling", "controlled"])
 async def test_a_move_that_is_wanted_takes_the_peer_along_and_loses_nothing(site: Site, controlling: bool) -> None:
     both = await apart(site)
@@ -90,6 +91,7 @@ async def test_a_move_away_from_a_path_in_doubt_is_not_refused(site: Site) -> No
 # --- silence ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["both", "down"])
 async def test_a_path_that_falls_silent_is_doubled_and_left(site: Site, direction: str) -> None:
     near, spare, far = [await site.relay() for _ in range(3)]
@@ -117,6 +119,7 @@ async def test_a_path_that_falls_silent_is_doubled_and_left(site: Site, directio
         assert not alice.told(PathLost)
 
 
+@pytest.mark.slow
 async def test_before_media_is_watched_silence_is_nothing(site: Site) -> None:
     near, spare, far = [await site.relay() for _ in range(3)]
     alice, bob = await site.pair([server(near), server(spare)], [server(far)])
@@ -126,6 +129,7 @@ async def test_before_media_is_watched_silence_is_nothing(site: Site) -> None:
         assert not side.told(RelaySuspected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("credulous", [True, False], ids=["the peer's", "forged"])
 async def test_only_what_the_receiver_believes_shows_that_the_path_works(site: Site, credulous: bool) -> None:
     near, spare, far = [await site.relay() for _ in range(3)]
@@ -150,6 +154,7 @@ async def test_packets_that_nobody_takes_do_not_count_as_heard(site: Site) -> No
 # --- protection -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_protected_packets_go_twice_over_paths_that_share_no_relay(site: Site) -> None:
     alice, bob = await apart(site)
     async with talking(alice, bob) as (at_alice, at_bob):
@@ -176,6 +181,7 @@ async def test_protected_packets_go_twice_over_paths_that_share_no_relay(site: S
         assert Counter(at_bob.counts[number] for number in at_bob.counts if number > first).keys() == {1}
 
 
+@pytest.mark.slow
 async def test_a_protected_call_loses_nothing_while_a_relay_dies(site: Site) -> None:
     near, spare, far = [await site.relay() for _ in range(3)]
     proxies = {(found := await site.lossy(relay))[1].name: found for relay in (near, spare)}

@@ -31,6 +31,7 @@ def check_of(peer: Side, to: Side) -> bytes:
 # --- a peer that comes from elsewhere ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controlling", [True, False], ids=["controlling", "controlled"])
 async def test_a_peer_that_had_to_allocate_anew_is_found_without_a_word(site: Site, controlling: bool) -> None:
     """Its relay restarted: same host, another port, and no path to tell it on."""
@@ -52,6 +53,7 @@ async def test_a_peer_that_had_to_allocate_anew_is_found_without_a_word(site: Si
         assert stays.error is None
 
 
+@pytest.mark.slow
 async def test_a_peer_on_another_host_is_not_found_until_it_tells(site: Site) -> None:
     """A relay lets packets in by the host they come from."""
     near, far, other = await site.relay(), await site.relay(), await site.relay(host="127.0.0.2")
@@ -217,6 +219,7 @@ async def test_a_relay_that_the_peer_exchanges_costs_no_packet(site: Site, contr
         assert [voice.missing for voice in voices] == [0, 0]
 
 
+@pytest.mark.slow
 async def test_the_only_path_that_works_is_kept_though_the_peer_would_rather_have_another(site: Site) -> None:
     """The new relay of the peer's is forbidden to reach ours; the retired one still carries the call."""
     near, far, strict = await site.relay(), await site.relay(), await site.relay(laboratory=False)

@@ -33,6 +33,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- our own stalls ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_loop_that_is_blocked_moves_nobody_and_is_no_event(site: Site) -> None:
     """Media, checks and answers lie unread in the sockets meanwhile: nobody's relay is to blame."""
     relays = [await site.relay() for _ in range(4)]
@@ -56,6 +57,7 @@ async def test_a_loop_that_is_blocked_moves_nobody_and_is_no_event(site: Site) -
 # --- before a path is sure --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_who_is_checked_and_not_answered_sends_for_a_while(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "REACHED_FOR", 0.3)
     one, other = await site.relay(), await site.relay()
@@ -172,6 +174,7 @@ async def test_a_relay_that_dies_is_left_before_anything_else_is_told(site: Site
             assert kinds == [PathSelected]
 
 
+@pytest.mark.slow
 async def test_the_relay_named_is_the_one_that_fell_silent(site: Site) -> None:
     near, spare, far = [await site.relay() for _ in range(3)]
     proxies = [await site.lossy(relay) for relay in (near, spare)]

@@ -285,6 +285,7 @@ def test_a_peer_that_is_not_heard_is_told_after_four_seconds_and_given_up_after_
     assert path is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [5, 60])
 def test_a_machine_that_was_suspended_comes_back(seconds: float) -> None:
     for seed in range(3):
@@ -364,6 +365,7 @@ def test_doubt_costs_a_bounded_number_of_checks_and_packets() -> None:
     assert network.a.media_bytes - sent <= 2 * 108 * 50 * 61
 
 
+@pytest.mark.slow
 def test_the_gaps_are_as_short_as_silence_can_be_noticed() -> None:
     gaps = []
     for seed in range(20):

@@ -152,6 +152,7 @@ async def test_a_relay_that_answers_is_kept(site: Site, monkeypatch: pytest.Monk
         assert made.lender.doubted == []
 
 
+@pytest.mark.slow
 async def test_a_relay_that_does_not_answer_is_called_failing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_WITHIN", 0.15)
     relay = await site.relay()
@@ -325,6 +326,7 @@ async def test_the_loss_of_a_retired_one_is_no_event(site: Site) -> None:
         assert list(made.held.allocations) == [1]
 
 
+@pytest.mark.slow
 async def test_one_that_still_carries_the_call_is_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LINGER", 0.1)
     near, far = await site.relay(), await site.relay()

@@ -49,6 +49,7 @@ def test_any_bytes(data: bytes) -> None:
         opened(data)
 
 
+@pytest.mark.slow
 @given(
     inner=st.binary(max_size=SIZE - 4),
     to=st.sampled_from([BOB.to_prekey, BOB.to_identity]),

@@ -242,6 +242,7 @@ def test_a_clock_that_was_a_year_ahead() -> None:
     SignedPrekey.make(OWNER, right.current.public).verify(OWNER.public, NOW + 15 * DAY)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 60 * DAY), max_size=25))
 def test_whatever_the_clock_does(times: list[int]) -> None:
     ring = RING

@@ -277,6 +277,7 @@ def test_a_change_makes_no_click(first: AudioEncoding) -> None:
         assert max(steps) < 1200, f"to {second}"  # the tone's own: 669; with a new encoder: up to 9800
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
 def test_speech_goes_through_in_each_way(encoding: AudioEncoding) -> None:
     one, other = ConstantRateOpus(), Decoder()

@@ -279,6 +279,7 @@ def test_after_one_loss_the_delay_grows_for_20_s_and_does_not_swing() -> None:
     settled(line, lost_at + COPIES)
 
 
+@pytest.mark.slow
 def test_one_in_a_hundred_lost_keeps_the_delay_where_it_is() -> None:
     generator = random.Random(2)
     lost = {number for number in range(50, 6000) if generator.random() < 0.01}

@@ -225,6 +225,7 @@ async def test_what_is_held_back_at_the_end_is_recorded(tmp_path: Path) -> None:
     assert len(read_samples(tmp_path / "heard.wav")) + removed >= 960 * received
 
 
+@pytest.mark.slow
 async def test_lost_packets_are_restored_and_counted_apart() -> None:
     class Voice(FileSource):
         """From where there is no pause for seconds."""
@@ -253,6 +254,7 @@ async def test_lost_packets_are_restored_and_counted_apart() -> None:
     assert stats.frames_heard <= stats.frames_received
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bitrate", "size"), [(24000, 60), (16000, 40)])
 async def test_at_another_bit_rate_packets_have_another_size_and_are_heard(bitrate: int, size: int) -> None:
     async with Call({"source": ToneSource()}) as call:
@@ -351,6 +353,7 @@ async def test_reports_give_round_trip_and_loss() -> None:
     assert stats.transport.rtcp_received > 0
 
 
+@pytest.mark.slow
 async def test_rtcp_names_are_random_and_only_known_kinds_are_sent(quick_reports: None) -> None:
     names = []
     for _ in range(2):
@@ -445,6 +448,7 @@ async def test_an_authentic_peer_that_sends_nonsense_harms_itself_only(quick_rep
     assert time.monotonic() - start < 0.5
 
 
+@pytest.mark.slow
 @settings(max_examples=20, suppress_health_check=list(HealthCheck), deadline=None)
 @given(garbage=st.lists(st.binary(max_size=1600), max_size=20))
 async def test_garbage_is_dropped_and_sound_goes_on(garbage: list[bytes]) -> None:
@@ -528,6 +532,7 @@ async def test_a_path_that_is_closed_from_the_start() -> None:
     await one.close()
 
 
+@pytest.mark.slow
 async def test_close_is_bounded_when_aiortc_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     call = Call({"source": FileSource(SPEECH)})
     async with call:

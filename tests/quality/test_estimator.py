@@ -288,6 +288,7 @@ FATES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.tuples(st.lists(FATES, max_size=40), st.floats(0, 1.0)), max_size=30))
 def test_lies_are_bounded(told: list[tuple[list[Fated], float]]) -> None:

@@ -224,6 +224,7 @@ async def test_on_entering_the_next_relays_stand_in_for_those_that_refuse() -> N
         assert [error.code for error in caught.value.failures] == ["relay_credentials", "relay_refused"]
 
 
+@pytest.mark.slow
 async def test_on_entering_a_silent_relay_is_not_waited_for_and_taken_when_it_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -162,6 +162,7 @@ async def test_one_that_answers_and_refuses_allocations() -> None:
     assert isinstance(result.error, errors.RelayForbidden)
 
 
+@pytest.mark.slow
 async def test_one_that_answers_late_says_how_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that takes four seconds for each answer, with the five seconds there are made shorter."""
     monkeypatch.setitem(cast(dict[str, Any], allocation_module.allocate.__kwdefaults__), "timeout", 0.6)

@@ -121,6 +121,7 @@ everywhere = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @everywhere
 async def test_during_the_call(transport: str, each: int) -> None:
     async with under_attack(transport) as (attacker, alice, bob):
@@ -252,6 +253,7 @@ async def test_unsigned_errors_with_the_right_transaction_id(transport: str, cod
         await at_full_rate(alice, bob)
 
 
+@pytest.mark.slow
 async def test_real_checks_given_again_are_answered_and_change_nothing() -> None:
     """A retransmission looks the same, so they are answered (RFC 8445); one answer each, and no more."""
     async with under_attack("udp") as (attacker, alice, bob):
@@ -281,6 +283,7 @@ async def test_strangers_do_not_reach_the_client() -> None:
         assert dropped(alice) == before
 
 
+@pytest.mark.slow
 async def test_control_the_call_does_end_when_the_relay_is_silent() -> None:
     """Or the tests above could pass with a victim that hears nothing of the attacker."""
     async with under_attack("udp") as (attacker, alice, bob):

@@ -176,6 +176,7 @@ async def test_rubbish_in_messages(kind: int) -> None:
         await call.unharmed()
 
 
+@pytest.mark.slow
 @SECONDS
 async def test_endless_wishes_for_a_keyframe(seconds: float) -> None:
     async with victim() as call:
@@ -213,6 +214,7 @@ async def test_wanting_everything_again_all_the_time(seconds: float) -> None:
         await call.unharmed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "lie", but_for_the_first("random", "at once", "never", "long ago", "in the future", "backwards")
 )
@@ -312,6 +314,7 @@ async def test_a_flood_of_messages() -> None:
 # --- what he shows ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_keyframe_that_is_too_large_is_never_decoded() -> None:
     async with victim() as call:
         bomb = vp8_header(8192, 8192) + os.urandom(3000)
@@ -360,6 +363,7 @@ def _one_byte(call: Victim, luck: random.Random) -> None:
     call.piece(bytes([luck.randrange(4)]), last=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "act",
     but_for_the_first(_noise, _no_end, _holes, _contradictions, _bad_frames, _other_codec, _lying_keyframes, _one_byte),
@@ -395,6 +399,7 @@ async def test_a_flood_of_video() -> None:
         await at_full_rate(call.alice, call.bob)
 
 
+@pytest.mark.slow
 async def test_video_that_was_not_asked_for() -> None:
     """Alice takes none: it is dropped before it is even decrypted, and Bob is still heard."""
     async with victim(sink=False, shows=False) as call:
@@ -406,6 +411,7 @@ async def test_video_that_was_not_asked_for() -> None:
         await at_full_rate(call.alice, call.bob)
 
 
+@pytest.mark.slow
 async def test_rtp_of_other_payload_types() -> None:
     async with victim() as call:
         dropped = session(call.alice).transport.counters.dropped
@@ -444,6 +450,7 @@ class TellingScreen(Screen):
             raise OSError(f"no route from {HOST} with {PASSWORD}")
 
 
+@pytest.mark.slow
 async def test_video_shows_nothing_of_addresses_and_secrets(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -269,6 +269,7 @@ SLOW = [
 SLOW_REPLIES = [b"", b"", b"HTTP/1.1 408", b"HTTP/1.1 200", b"HTTP/1.1 101"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "reply"), list(zip(SLOW, SLOW_REPLIES, strict=True)), ids=["none", "header", "body", "idle", "claim"]
 )
@@ -278,6 +279,7 @@ async def test_who_is_slow_is_ended(sent: bytes, reply: bytes) -> None:
         await eventually(lambda: server.connections == 0)
 
 
+@pytest.mark.slow
 async def test_a_header_that_drips_is_ended_too() -> None:
     async with SignalingServer(limits=BEGINNING) as server:
         _, writer = await asyncio.open_connection(HOST, server.port)

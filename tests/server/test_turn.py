@@ -161,6 +161,7 @@ async def test_a_closed_connection_frees_its_allocation(
         await until(lambda: relay.active == 0)
 
 
+@pytest.mark.slow
 async def test_an_allocation_expires() -> None:
     async with Relay(users=USERS, lifetime=1) as relay:
         client = await Client.connect(relay)
@@ -203,6 +204,7 @@ async def test_close_at_any_step_of_a_new_connection(
     assert asyncio.all_tasks() == tasks
 
 
+@pytest.mark.slow
 async def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn_sockets, "IDLE_TIMEOUT", 0.5)
     async with Relay(users=USERS) as relay:
@@ -279,6 +281,7 @@ async def test_a_client_that_does_not_read_loses_packets_and_costs_little() -> N
         slow.sock.close()
 
 
+@pytest.mark.slow
 async def test_without_descriptors_it_refuses_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     tries = 0
     accept = Relay._accept

@@ -218,6 +218,7 @@ async def test_one_that_does_not_take_the_secret() -> None:
     assert SECRET.reveal() not in shown(caught.value)
 
 
+@pytest.mark.slow
 async def test_hanging() -> None:
     backend = use(Hanging())
     store = KeyringStore()

@@ -138,6 +138,7 @@ def test_every_bit() -> None:
             take(bytes(changed))
 
 
+@pytest.mark.slow
 def test_every_byte_at_every_length_field() -> None:
     """All values of each byte of the second seed and the third, the ones with the most kinds of attributes."""
     for seed in SEEDS[1:3]:

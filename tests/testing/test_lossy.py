@@ -251,6 +251,7 @@ async def swallowing() -> AsyncIterator[tuple[LossyProxy, asyncio.StreamWriter, 
         server.close()
 
 
+@pytest.mark.slow
 async def test_tcp_keeps_to_a_rate_and_holds_its_sender_up() -> None:
     """2 Mbit/s: 100 kB take 0.4 s, and of many megabytes the sender gets rid of what buffers hold."""
     async with swallowing() as (proxy, writer, received):

@@ -1,8 +1,8 @@
 """The packets of video that were just sent, and which of them are sent again, without I/O.
 
 How it works. The peer asks for what it misses, and who asks may be anybody's program: whatever it asks for, it gets a
-packet twelve times at most, no copy before the last one can have been missed, and no more in any second than a third of
-the bit rate, or 50 packets where that is more. What it asks for beyond that is not kept. It may ask for the second copy
+packet twelve times at most, no copy before the last one can have been missed, and no more in any second than half of
+the bit rate, or 10 packets where that is more. What it asks for beyond that is not kept. It may ask for the second copy
 when half a round trip has passed since the first, which it then has not seen: where losses are many and the way is long
 it has no time to wait. A question that comes twice is answered once.
 """
@@ -17,8 +17,8 @@ from relaycall.media.video.format import MIN_BITRATE
 
 KEPT_SECONDS, KEPT_PACKETS = 2.5, 512
 MAX_TIMES = 12  # that a packet is sent again
-SHARE = 3  # a third of the bit rate ...
-MIN_PACKETS = 50  # ... or so many in a second
+SHARE = 2  # half of the bit rate ...
+MIN_PACKETS = 10  # ... or so many in a second
 MIN_INTERVAL = 0.05  # seconds between two copies of a packet
 EXTRA = 4  # a quarter of the bit rate may be sent again on top of it
 

@@ -66,6 +66,7 @@ def test_what_is_shown_is_printable_and_short(text: str) -> None:
         cleaned.encode()
 
 
+@pytest.mark.slow
 def test_a_long_text_is_looked_at_in_no_time_and_cut() -> None:
     for text in ("1:" * 10**6, "1." * 10**6, "turn:" * 10**6, "f" * 10**6):
         assert len(HIDING.clean(text)) <= MAX_TEXT

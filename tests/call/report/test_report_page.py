@@ -142,6 +142,7 @@ def with_texts(party: str, operator: str, relay: str, text: str, ended: str) -> 
     return CallReport(facts, samples, [Mark(1.0, "path", text), Mark(2.0, text, text)])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(texts, texts, texts, texts, texts, st.booleans())
 def test_no_text_changes_the_page(

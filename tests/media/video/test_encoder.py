@@ -149,6 +149,7 @@ async def test_a_copy_holds_the_same_pixels(stride: int) -> None:
     assert any(bytes(cropped.planes[0]))
 
 
+@pytest.mark.slow
 @BOTH
 async def test_the_bit_rate_changes_without_a_keyframe(codec: VideoCodec) -> None:
     coding = Coding(codec)

@@ -67,6 +67,7 @@ def sound(path: Path) -> float:
         return sum(frame.samples for frame in found.decode(audio=0)) / 48000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.mkv", "b.MP4", "c.webm"])
 def test_pictures_of_any_size_and_sound_are_in_it(name: str, tmp_path: Path) -> None:
     path = tmp_path / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -158,7 +159,7 @@ def test_a_question_that_comes_twice_is_answered_once() -> None:
 
 def test_what_is_sent_again_beyond_a_quarter_is_taken_from_the_pictures() -> None:
     made = history(100)
-    for count, rest in ((0, 400_000), (12, 400_000), (25, 300_000), (30, 260_000), (50, 200_000)):
+    for count, rest in ((0, 400_000), (12, 400_000), (20, 340_000), (25, 300_000), (50, 300_000)):
         ask(made, *range(count), now=0.5)
         assert made.rest(400_000, 0.5) == rest
         assert made.rest(MIN_BITRATE, 0.5) == MIN_BITRATE
@@ -171,8 +172,8 @@ def test_packets_are_kept_for_some_seconds_and_512_of_them() -> None:
     assert ask(made, 100, 101, now=KEPT_SECONDS + 0.2) == []
 
 
-def test_no_more_in_a_second_than_a_third_of_the_bit_rate_or_50_packets() -> None:
-    for bitrate, most in ((100_000, MIN_PACKETS), (2_400_000, 100)):
+def test_no_more_in_a_second_than_half_of_the_bit_rate_or_ten_packets() -> None:
+    for bitrate, most in ((100_000, MIN_PACKETS), (2_400_000, 150)):
         made = history(500)
         given_out = []
         for now in range(100, 1000, 5):
@@ -182,7 +183,7 @@ def test_no_more_in_a_second_than_a_third_of_the_bit_rate_or_50_packets() -> Non
         assert len(given_out) == most
         for number in range(500, 540):
             made.add(number, number.to_bytes(4, "big") + bytes(PACKET - 4), 2.0)
-        assert len(ask(made, *range(500, 500 + MAX_WANTS), now=2.1)) == MAX_WANTS, "and then anew"
+        assert len(ask(made, *range(500, 500 + MAX_WANTS), now=2.1, bitrate=2_400_000)) == MAX_WANTS, "and then anew"
 
 
 @given(st.lists(st.tuples(st.integers(0, 65535), st.floats(0, 0.02)), max_size=300), st.integers(0, 200_000))
@@ -286,6 +287,7 @@ def test_the_peers_clock_begins_anew_every_12_days() -> None:
     assert abs(again.arrived_at - (WRAP + 0.3)) < 1e-6
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

@@ -241,7 +241,7 @@ async def test_what_is_sent_again_is_taken_from_the_pictures() -> None:
         await rig.want(newest - 1, newest)
         await asyncio.sleep(0.06)
     *_, encoding = encoder.calls[-1]
-    assert 200_000 <= encoding.bitrate < 300_000
+    assert 200_000 <= encoding.bitrate < 320_000
     assert encoding == replace(USUAL, bitrate=encoding.bitrate)
     await asyncio.sleep(1.5)
     assert encoder.calls[-1][3] == USUAL
