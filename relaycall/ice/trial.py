@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from relaycall.ice.pair import FASTER_RTT, Pair, PairState
+from relaycall.ice.pair import Pair, PairState
 
 LASTS = 4.0  # seconds
 INTERVAL = 0.08  # seconds between the checks of a pair
@@ -22,7 +22,7 @@ PAUSE, MAX_PAUSE = 20.0, 300.0  # seconds after a trial that found nothing bette
 MAX_WAIT = 1.0  # seconds for late answers
 MAX_PAIRS = 8  # the most promising ones
 CLEARLY_FEWER = 0.04  # share of the checks, at least ...
-CHANCE = 2.5  # ... and standard deviations of what chance does
+CHANCE = 3.0  # ... and standard deviations of what chance does
 ABOUT_AS_MANY = 0.02
 
 NEVER = float("inf")
@@ -104,4 +104,4 @@ def _is_better(pair: Pair, chosen: Pair, lost: dict[Pair, _Loss]) -> bool:
     ours, theirs = lost[chosen], lost[pair]
     if ours.share - theirs.share > max(CLEARLY_FEWER, CHANCE * (ours.variance + theirs.variance) ** 0.5):
         return True
-    return theirs.share <= ours.share + ABOUT_AS_MANY and pair.rtt < FASTER_RTT * chosen.rtt
+    return theirs.share <= ours.share + ABOUT_AS_MANY and pair.surely_faster_than(chosen)

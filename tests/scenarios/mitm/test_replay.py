@@ -118,7 +118,7 @@ async def test_the_offer_of_a_stranger_again_after_a_restart(monkeypatch: pytest
         assert not await ghost.connected()
         assert (await ghost.ended()).reason in ("setup_timeout", "no_path")
         assert ghost.media is not None
-        assert ghost.media.session is None or ghost.audio.session.frames_heard == 0
+        assert ghost.media.session is None or ghost.media.session.frames_heard == 0
         await world.settled()
         assert alice.errors[-1].code == "message_refused"  # the answer, about a call that is over
 
