@@ -191,15 +191,34 @@ async def test_endless_wishes_for_a_keyframe(seconds: float) -> None:
 
 @SECONDS
 @pytest.mark.slow
-async def test_wanting_everything_again_all_the_time(seconds: float) -> None:
-    """38 packets in each message: he gets a third of the bit rate, or 50 packets a second, in all."""
+async def test_wanting_everything_again_all_the_time(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """38 packets in each message: in any second he gets half of the bit rate, or 10 packets, in all."""
     async with victim(scene=Scene(640, 360, 30)) as call:
         await until(lambda: call.sender.stats().packets > 25)
-        before = call.sender.stats()
-        asked = 0
+        before, transport, loop = call.sender.stats(), session(call.alice).transport, asyncio.get_running_loop()
+        asked, bitrate, gets = 0, 0, []
+        first_time, again = transport.send_video, transport.send_video_again
+        anew = False
+
+        def send_video(*values: Any, **named: Any) -> bytes | None:
+            nonlocal anew
+            anew = True
+            packet = first_time(*values, **named)
+            anew = False
+            return packet
+
+        def send_again(packet: bytes) -> bool:
+            if not anew:
+                gets.append((loop.time(), len(packet)))
+            return again(packet)
+
+        monkeypatch.setattr(transport, "send_video", send_video)
+        monkeypatch.setattr(transport, "send_video_again", send_again)
 
         def everything() -> bytes:
-            nonlocal asked
+            nonlocal asked, bitrate
+            assert call.sender.encoding is not None
+            bitrate = max(bitrate, call.sender.encoding.bitrate)
             latest = call.sender._number
             first = max(latest - 38, 0)
             asked += latest - first
@@ -207,9 +226,11 @@ async def test_wanting_everything_again_all_the_time(seconds: float) -> None:
 
         await call.gets(everything, seconds)
         after = call.sender.stats()
-        again = after.sent_again - before.sent_again
-        print(f"{again} packets sent again for {asked} asked for in {seconds} s")
-        assert 0 < again <= history.MIN_PACKETS * (int(seconds) + 1)
+        print(f"{len(gets)} packets sent again for {asked} asked for in {seconds} s, at {bitrate} bit/s")
+        assert len(gets) == after.sent_again - before.sent_again > 0
+        for begin, _ in gets:  # a copy waits for its turn to be sent: 50 ms beyond the second
+            second = [size for time, size in gets if begin <= time < begin + 0.95]
+            assert len(second) <= history.MIN_PACKETS or 8 * sum(second) <= bitrate / history.SHARE
         assert after.refused > before.refused
         await call.unharmed()
 

@@ -38,7 +38,7 @@ ALTERATIONS: dict[str, Alteration] = {
     "halves of two": _splice(ENVELOPE_SIZE // 2),
     "the selector of one and the rest of another": _splice(4),
     "cut, and filled with zeros": _cut(3000),
-    "cut by a byte": _cut(ENVELOPE_SIZE - 1),
+    "cut by its first byte": lambda envelope, _: envelope[1:] + bytes(1),
     "shorter than an envelope": lambda envelope, _: envelope[:-64],
     "longer than an envelope": lambda envelope, _: envelope + bytes(64),
     "nothing": lambda *_: b"",
