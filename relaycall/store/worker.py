@@ -1,4 +1,4 @@
-"""A thread for calls that may hang: a keyring that waits for D-Bus or for its user, a file on a dead network disk."""
+"""A thread for calls that may hang: a keyring that waits for its user, a file on a dead disk, a frozen sound system."""
 
 from __future__ import annotations
 
@@ -22,8 +22,19 @@ class Worker:
     def __init__(self, name: str) -> None:
         self._name = name
         self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._running = False
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Have it made; what it returns or raises is the future's. Cancelled before it begins, it is not made."""
+        future: Future[T] = Future()
+        future.add_done_callback(self._forget)
+        with self._changed:
+            self._calls.append((future, call))
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+        return future
 
     async def run(self, call: Callable[[], T], timeout: float) -> T:
         """What `call` returns or raises.
@@ -36,20 +47,25 @@ class Worker:
         Raises:
             TimeoutError: it took longer. The call may still come to its end.
         """
-        future: Future[T] = Future()
-        with self._lock:
-            self._calls.append((future, call))
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._work, name=self._name, daemon=True).start()
         async with asyncio.timeout(timeout):
-            return await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(self.submit(call))
+
+    def rest(self, timeout: float) -> bool:
+        """Wait until nothing is left to do. False: it takes longer than these seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._running, timeout)
+
+    def _forget(self, future: Future[Any]) -> None:
+        if future.cancelled():  # behind a call that hangs, what was given up does not pile up
+            with self._changed:
+                self._calls = deque(entry for entry in self._calls if entry[0] is not future)
 
     def _work(self) -> None:
         while True:
-            with self._lock:
+            with self._changed:
                 if not self._calls:
                     self._running = False
+                    self._changed.notify_all()
                     return
                 future, call = self._calls.popleft()
             if not future.set_running_or_notify_cancel():

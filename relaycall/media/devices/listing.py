@@ -45,7 +45,7 @@ def list_devices() -> list[AudioDevice]:
         PortAudioMissing: PortAudio is not there, or does not start.
         DeviceFailed: the sound system does not answer, or fails.
     """
-    return CALLS.run(_listed_anew, ANSWER_SECONDS)
+    return CALLS.answer(_listed_anew, ANSWER_SECONDS)
 
 
 def _listed_anew() -> list[AudioDevice]:

@@ -12,10 +12,7 @@ import ctypes
 import errno
 import gc
 import os
-import threading
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +24,7 @@ from relaycall.errors import (
     PortAudioMissing,
     RelaycallError,
 )
+from relaycall.store.worker import Worker
 
 ANSWER_SECONDS = 3.0
 EXIT_SECONDS = 1.0  # that closing what is open may take when the program ends
@@ -41,25 +39,13 @@ _UNAVAILABLE = -9985
 T = TypeVar("T")
 
 
-class Calls:
-    """Makes one call after another in a daemon thread, which lives as long as there is something to do."""
+class Calls(Worker):
+    """Makes the calls, one after another in one thread."""
 
     def __init__(self) -> None:
-        self._calls: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
-        self._changed = threading.Condition()
-        self._running = False
+        super().__init__("relaycall-portaudio")
 
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Have it made; what it returns or raises is the future's."""
-        future: Future[T] = Future()
-        with self._changed:
-            self._calls.append((future, call))
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._work, name="relaycall-portaudio", daemon=True).start()
-        return future
-
-    def run(self, call: Callable[[], T], timeout: float) -> T:
+    def answer(self, call: Callable[[], T], timeout: float) -> T:
         """Have it made, and wait.
 
         Args:
@@ -73,32 +59,10 @@ class Calls:
         try:
             return future.result(timeout)
         except TimeoutError:
-            with self._changed:
-                self._calls = deque(entry for entry in self._calls if entry[0] is not future)
+            future.cancel()
         raise DeviceFailed(
             f"The sound system has not answered within {timeout:.0f} s.", "Restart it, or connect the device anew."
         )
-
-    def rest(self, timeout: float) -> bool:
-        """Wait until nothing is left to do. False: it takes longer than these seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._running, timeout)
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                if not self._calls:
-                    self._running = False
-                    self._changed.notify_all()
-                    return
-                future, call = self._calls.popleft()
-            try:
-                result = call()
-            except BaseException as error:  # whatever it is belongs to who asked
-                future.set_exception(error)
-            else:
-                future.set_result(result)
-            del future, call
 
 
 CALLS = Calls()

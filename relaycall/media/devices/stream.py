@@ -110,7 +110,7 @@ class DeviceStream:
         self._opening: Future[None] | None = None
         self._retry = 0.0
         try:
-            CALLS.run(self._open, ANSWER_SECONDS)
+            CALLS.answer(self._open, ANSWER_SECONDS)
         except BaseException:
             self.close()
             raise

@@ -177,11 +177,11 @@ def test_a_sound_system_that_does_not_answer(system: SoundSystem, monkeypatch: p
     held, calls = threading.Event(), Calls()
     begun = time.monotonic()
     with pytest.raises(DeviceFailed, match="not answered"):
-        calls.run(held.wait, 0.05)
+        calls.answer(held.wait, 0.05)
     made: list[int] = []
     for number in range(3):  # the thread is busy: they wait behind, and are not made
         with pytest.raises(DeviceFailed, match="not answered"):
-            calls.run(lambda number=number: made.append(number), 0.05)  # type: ignore[misc]
+            calls.answer(lambda number=number: made.append(number), 0.05)  # type: ignore[misc]
     assert time.monotonic() - begun < 5
     assert not calls.rest(0.01)
     assert len(calls._calls) == 0
@@ -189,14 +189,14 @@ def test_a_sound_system_that_does_not_answer(system: SoundSystem, monkeypatch: p
     held.set()
     assert calls.rest(5)
     assert made == []
-    assert calls.run(lambda: 7, 5) == 7
+    assert calls.answer(lambda: 7, 5) == 7
     assert calls.rest(5)
 
 
 def test_what_a_call_raises_is_raised() -> None:
     calls = Calls()
     with pytest.raises(ZeroDivisionError):
-        calls.run(lambda: 1 // 0, 5)
+        calls.answer(lambda: 1 // 0, 5)
     assert calls.rest(5)
 
 
