@@ -12,12 +12,13 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol
 
 import av
 from av import AudioFrame, AudioResampler
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
+from av.stream import Stream
 
 from relaycall.errors import MediaError
 from relaycall.media.audio import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE, pcm_frame
@@ -31,6 +32,37 @@ SUFFIXES = (".wav", ".ogg", ".opus")
 
 _WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _WAV_MAX_DATA = 0xFFFFFFFF - _WAV_HEADER.size
+
+
+def open_file(path: str | Path, kind: str) -> BinaryIO:
+    """A regular file to read from. MediaError: it is not one, or cannot be opened; told as "the `kind` file"."""
+    try:
+        if not Path(path).is_file():
+            what = "is a directory" if Path(path).is_dir() else "is not a file" if Path(path).exists() else ""
+            raise MediaError(f"The {kind} file {path} {what or 'does not exist'}.")
+        return Path(path).open("rb")
+    except (OSError, ValueError):
+        raise MediaError(f"The {kind} file {path} cannot be opened.", "Check its name and permissions.") from None
+
+
+def open_container(file: BinaryIO) -> InputContainer:
+    """What FFmpeg finds in the file, and in no other. Raises whatever FFmpeg makes of it."""
+    return av.open(file, "r", metadata_errors="replace", options={"protocol_whitelist": "none"})
+
+
+def decoded(container: InputContainer, stream: Stream) -> Iterator[Any]:
+    """The frames of a stream, without those that cannot be decoded: av.FFmpegError at 101 such packets in a row."""
+    bad = 0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+            bad = 0
+        except av.FFmpegError:
+            bad += 1
+            if bad > MAX_BAD_PACKETS:
+                raise
+            continue
+        yield from frames
 
 
 class FileSource:
@@ -48,19 +80,9 @@ class FileSource:
     def __init__(self, path: str | Path) -> None:
         self._name = str(path)
         self._pcm = bytearray()
+        self._file = open_file(path, "sound")
         try:
-            if not Path(path).is_file():
-                what = "is a directory" if Path(path).is_dir() else "is not a file" if Path(path).exists() else ""
-                raise MediaError(f"The sound file {self._name} {what or 'does not exist'}.")
-            self._file = Path(path).open("rb")  # noqa: SIM115 (closed by close)
-        except (OSError, ValueError):
-            raise MediaError(
-                f"The sound file {self._name} cannot be opened.", "Check its name and permissions."
-            ) from None
-        try:
-            self._container = av.open(
-                self._file, "r", metadata_errors="replace", options={"protocol_whitelist": "none"}
-            )
+            self._container = open_container(self._file)
         except Exception:  # also of other kinds than av.FFmpegError, when the file is odd enough
             self._file.close()
             raise MediaError(f"{self._name} is not a sound file, or it is damaged.") from None
@@ -112,19 +134,9 @@ class FileSource:
         if not audio:
             return
         resampler = AudioResampler("s16", "mono", SAMPLE_RATE)
-        bad = 0
-        for packet in self._container.demux(audio[0]):
-            try:
-                frames = packet.decode()
-                bad = 0
-            except av.FFmpegError:
-                bad += 1
-                if bad > MAX_BAD_PACKETS:
-                    raise
-                continue
-            for frame in frames:
-                for mono in resampler.resample(frame):
-                    yield _samples(mono)
+        for frame in decoded(self._container, audio[0]):
+            for mono in resampler.resample(frame):
+                yield _samples(mono)
 
 
 class FileSink:

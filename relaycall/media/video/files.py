@@ -1,7 +1,6 @@
 """Video files, as a source of a call's pictures.
 
-A file is opened and tried when its object is made, before anything goes over the network. FFmpeg gets it as an open
-file and may open nothing else: a playlist could name a host, and reaching it would show our address.
+A file is opened and tried when its object is made, before anything goes over the network.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import av
 from av import VideoFrame
 
 from relaycall.errors import MediaError
 from relaycall.media.blocking import Blocking
-from relaycall.media.files import MAX_BAD_PACKETS
+from relaycall.media.files import decoded, open_container, open_file
 from relaycall.media.video.encoder import MAX_SOURCE_SIDE
 
 DECODE_SECONDS = 10.0  # for one frame: longer is a disk that is gone
@@ -43,15 +41,7 @@ class VideoFileSource:
         self._loop = loop
         self._start: float | None = None  # when what has the time 0 is due
         self._previous = 0.0  # time of the latest frame, seconds
-        try:
-            if not Path(path).is_file():
-                what = "is a directory" if Path(path).is_dir() else "is not a file" if Path(path).exists() else ""
-                raise MediaError(f"The video file {self._name} {what or 'does not exist'}.")
-            self._file = Path(path).open("rb")  # noqa: SIM115 (closed by close)
-        except (OSError, ValueError):
-            raise MediaError(
-                f"The video file {self._name} cannot be opened.", "Check its name and permissions."
-            ) from None
+        self._file = open_file(path, "video")
         self._container: Any = None
         self._thread = Blocking("relaycall-video-file", self._release)
         self._frames = self._decode()
@@ -103,7 +93,7 @@ class VideoFileSource:
         return frame
 
     def _decode(self) -> Iterator[VideoFrame]:
-        self._container = av.open(self._file, "r", metadata_errors="replace", options={"protocol_whitelist": "none"})
+        self._container = open_container(self._file)
         if not self._container.streams.video:
             return
         stream = self._container.streams.video[0]
@@ -113,17 +103,7 @@ class VideoFileSource:
                 f"Give a file with {MAX_SOURCE_SIDE} × {MAX_SOURCE_SIDE} pixels at most.",
             )
         stream.codec_context.options = {"max_pixels": str(MAX_SOURCE_SIDE**2)}  # what it turns to later on
-        bad = 0
-        for packet in self._container.demux(stream):
-            try:
-                frames = packet.decode()
-                bad = 0
-            except av.FFmpegError:
-                bad += 1
-                if bad > MAX_BAD_PACKETS:
-                    raise
-                continue
-            yield from frames
+        yield from decoded(self._container, stream)
 
     def _release(self) -> None:
         self._frames = iter(())
