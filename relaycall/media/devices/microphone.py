@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -11,15 +10,13 @@ from av import AudioFrame, AudioResampler
 
 from relaycall.errors import RelaycallError
 from relaycall.media.audio import FRAME_BYTES, FRAME_SAMPLES, SAMPLE_RATE, SILENCE
-from relaycall.media.devices.level import SILENT, Level, level_of
+from relaycall.media.devices.level import Level, Meter
 from relaycall.media.devices.ring import Drift, SoundRing
 from relaycall.media.devices.stream import DeviceStream, Format
 from relaycall.media.stretch import ABOVE, Stretcher
 
 CAPACITY = 5 * FRAME_BYTES  # 100 ms
 KEPT = FRAME_SAMPLES // 2  # samples that should wait at least: the device gives 10 ms at once
-
-logger = logging.getLogger(__name__)
 
 
 class Microphone:
@@ -49,7 +46,7 @@ class Microphone:
         on_level: Callable[[Level], object] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._on_level = on_level
+        self._meter = Meter(on_level)
         self._clock = clock
         self._ring = SoundRing(CAPACITY)
         self._drift = Drift(KEPT)
@@ -80,7 +77,7 @@ class Microphone:
         pcm = self._next()
         if not works:
             self._drift.reset()
-        self._tell(pcm)
+        self._meter.tell(pcm)
         return pcm
 
     def close(self) -> None:
@@ -100,14 +97,6 @@ class Microphone:
         self._before, self._rest = pcm[:FRAME_BYTES], pcm[FRAME_BYTES:]
         self._drift.read((self._ring.fill + len(self._rest)) // 2)
         return self._before
-
-    def _tell(self, pcm: bytes) -> None:
-        if self._on_level is not None:
-            try:
-                self._on_level(SILENT if pcm is SILENCE else level_of(pcm))
-            except Exception as error:
-                self._on_level = None
-                logger.warning("on_level raised %s and is not called again", type(error).__name__)
 
     # --- in threads of PortAudio --------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -11,7 +10,7 @@ from av import AudioFrame, AudioResampler
 
 from relaycall.errors import RelaycallError
 from relaycall.media.audio import FRAME_SAMPLES, SAMPLE_RATE, SILENCE
-from relaycall.media.devices.level import Level, level_of
+from relaycall.media.devices.level import Level, Meter
 from relaycall.media.devices.ring import Drift, SoundRing
 from relaycall.media.devices.stream import DeviceStream, Format
 from relaycall.media.stretch import Stretcher
@@ -19,8 +18,6 @@ from relaycall.media.stretch import Stretcher
 CAPACITY_MS = 120  # of sound wait at most
 BEGIN_MS = 40  # have to wait before the first is played: 20 ms come at once, and not to the millisecond
 KEPT = 720  # samples that should wait at least: 15 ms
-
-logger = logging.getLogger(__name__)
 
 
 class Speaker:
@@ -54,7 +51,7 @@ class Speaker:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self.underruns = 0
-        self._on_level = on_level
+        self._meter = Meter(on_level)
         self._clock = clock
         self._drift = Drift(KEPT)
         self._stretcher = Stretcher()
@@ -80,7 +77,7 @@ class Speaker:
     def write(self, frame: AudioFrame) -> None:
         """Play 20 ms: 16-bit, mono, 48 kHz."""
         pcm = bytes(frame.planes[0])[: 2 * frame.samples]
-        self._tell(pcm)
+        self._meter.tell(pcm)
         if not self._stream.tick(self._clock()):
             return
         if self._playing:
@@ -106,14 +103,6 @@ class Speaker:
         frame.sample_rate = SAMPLE_RATE
         size = 2 * self._format.channels
         return b"".join(bytes(one.planes[0])[: size * one.samples] for one in self._resampler.resample(frame))
-
-    def _tell(self, pcm: bytes) -> None:
-        if self._on_level is not None:
-            try:
-                self._on_level(level_of(pcm))
-            except Exception as error:
-                self._on_level = None
-                logger.warning("on_level raised %s and is not called again", type(error).__name__)
 
     # --- in threads of PortAudio --------------------------------------------------------------------------------------
 
