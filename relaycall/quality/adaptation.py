@@ -54,7 +54,7 @@ from relaycall.quality.voice import Reason, Voice
 INTERVAL = 0.1  # seconds between looks while video is sent
 UP_AFTER, UP_AFTER_DOWN = 1.0, 2.0  # seconds, and a round trip
 VERIFIED = 3.0  # times of what arrives: the highest rate that may be asked for
-RESEND = 1 / 3  # of the bit rate of video: what is sent again at most
+RESEND = 1 / 4  # of the bit rate of video: what is sent again on top of it at most
 MUCH_LOSS, MUCH_LOSS_FOR = 0.25, 5.0  # share, and seconds
 RETRY, MAX_RETRY = 5.0, 60.0  # seconds
 PROVEN = 30.0  # seconds on after which video that was off is no longer an attempt

@@ -1,4 +1,4 @@
-"""`--record-video`: what is seen and heard in a call, in one file.
+"""What is seen and heard in a call, in one file.
 
 The call hands over pictures and sound on the event loop, and a thread codes and writes them. What it cannot keep up
 with is left out: pictures first, of which few may wait. Pictures come in any size, so each is fitted into one frame.

@@ -351,9 +351,7 @@ class VideoSender:
 
     def _send(self, one: Piece | bytes, now: float) -> None:
         if isinstance(one, bytes):
-            if not self._transport.send_video_again(one):
-                return
-            self._sent_again += 1
+            self._sent_again += self._transport.send_video_again(one)
             return
         number = self._number
         self._number += 1
