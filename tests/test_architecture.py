@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     "relaycall.errors",
     "relaycall.redact",
+    "relaycall.worker",
     "relaycall.events",
     "relaycall.stun",
     "relaycall.relays.server",

@@ -15,7 +15,7 @@ from relaycall.config import Settings, reveal
 from relaycall.diagnosis.finding import Cause, Finding, Status, failed, ok
 from relaycall.errors import RelaycallError, StoreError, StoreUnavailable
 from relaycall.store import Store, open_store
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 
 AIORTC = "1.16."  # whose private names are known
 OLDEST_OPENSSL = (3, 0)  # older ones get no fixes any more

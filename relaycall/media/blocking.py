@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from relaycall.errors import CallClosed
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 
 T = TypeVar("T")
 

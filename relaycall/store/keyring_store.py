@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from relaycall.errors import RelaycallError, StoreError, StoreLocked, StoreTimeout, StoreUnavailable
 from relaycall.redact import Secret
 from relaycall.store.base import check_name
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 
 SERVICE = "relaycall"
 TIMEOUT = 2.0  # seconds; a command has to end within 3

@@ -11,7 +11,7 @@ from relaycall.redact import Secret
 from relaycall.store.base import Store, check_name
 from relaycall.store.login import decode_login
 from relaycall.store.opening import open_store
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 
 READ_TIMEOUT = 3.0  # seconds; the file may be a pipe, or on a dead network disk
 _MAX_FILE = 65536

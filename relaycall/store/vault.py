@@ -22,7 +22,7 @@ from relaycall.errors import ConfigError, RelaycallError, StoreError, StoreTimeo
 from relaycall.redact import Secret
 from relaycall.store.base import check_name
 from relaycall.store.vault_format import COST, MAX_SIZE, Cost, Header, decode_header, derive_key, seal, unseal
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 
 LOCK_TIMEOUT = 3.0  # seconds another program may hold the vault
 _WORK_TIMEOUT = 10.0  # seconds for Argon2id and the disk

@@ -24,7 +24,7 @@ from relaycall.errors import (
     PortAudioMissing,
     RelaycallError,
 )
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 
 ANSWER_SECONDS = 3.0
 EXIT_SECONDS = 1.0  # that closing what is open may take when the program ends

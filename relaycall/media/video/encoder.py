@@ -26,7 +26,7 @@ from relaycall.errors import MediaError
 from relaycall.media.video.format import MAX_HEIGHT, MAX_PIXELS, MAX_WIDTH, Encoding, VideoCodec
 from relaycall.media.video.priority import lower_priority
 from relaycall.media.video.stream import CLOCK_RATE
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 
 MAX_SOURCE_SIDE = 4096  # pixels, of a frame that is made smaller
 ENCODE_SECONDS = 5.0  # for one frame

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 from tests.leaks import nothing_left_behind  # noqa: F401 - for every test here
 from tests.waiting import eventually
 
@@ -73,7 +73,7 @@ async def test_a_cancelled_caller_takes_its_call_along() -> None:
 def test_a_hanging_call_does_not_hold_up_the_end_of_the_program() -> None:
     script = """
 import asyncio, time
-from relaycall.store.worker import Worker
+from relaycall.worker import Worker
 async def main():
     try:
         await Worker("hanging").run(lambda: time.sleep(60), 0.2)
