@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from relaycall.media.control_stream import CONTROL_PAYLOAD_SIZE
 from relaycall.media.session import AudioSession
 from relaycall.media.video.fates import Fate
 from relaycall.media.video.sender import VideoSender
 from relaycall.quality.adaptation import Adaptation, AudioAdapted, VideoAdapted
-from relaycall.quality.ladder import Limits
+from relaycall.quality.ladder import LOWER_HEADERS, SRTP_HEADERS, Limits
 from relaycall.quality.sample import PeerReport
 
 Adapted = VideoAdapted | AudioAdapted
+
+CONTROL_WIRE_SIZE = CONTROL_PAYLOAD_SIZE + SRTP_HEADERS + LOWER_HEADERS  # bytes; RTCP takes about as much
 
 
 class Steering:
@@ -36,6 +39,7 @@ class Steering:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._counted = (self._loop.time(), 0)  # when, and packets until then
 
     @property
     def available(self) -> int | None:
@@ -58,8 +62,15 @@ class Steering:
 
     def report(self, now: float, report: PeerReport) -> None:
         """What the peer gets of ours."""
+        self._adaptation.sent_besides(self._besides(now))
         self._adaptation.report(now, report)
         self._carry_out()
+
+    def _besides(self, now: float) -> float:
+        """What was sent since the last time that is neither video nor voice, in bit/s on the wire."""
+        counters = self._session.transport.counters
+        (since, before), self._counted = self._counted, (now, counters.control_sent + counters.rtcp_sent)
+        return 8 * CONTROL_WIRE_SIZE * (self._counted[1] - before) / max(now - since, 1.0)
 
     def encoding_takes(self, share: float) -> None:
         """What the encoder needs, of the time it has for a frame."""
@@ -96,6 +107,7 @@ class Steering:
         adaptation = self._adaptation
         if self.sender is not None:
             self.sender.encoding = adaptation.encoding
+            self.sender.held = adaptation.held
         for decision in adaptation.take_decisions():
             if isinstance(decision, AudioAdapted):
                 self._session.set_encoding(decision.bitrate, decision.expected_loss)

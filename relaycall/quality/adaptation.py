@@ -34,7 +34,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from relaycall.media.video.format import Encoding
-from relaycall.quality.estimator import BUSY, Fate, Load, RateEstimator
+from relaycall.quality.estimator import BUSY, Load, RateEstimator
+from relaycall.quality.fate import Fate
 from relaycall.quality.ladder import (
     LADDER,
     OFF,
@@ -65,6 +66,7 @@ OVERRUN = 0.9  # of the time there is for encoding
 ENCODER_REST, MAX_ENCODER_REST = 30.0, 480.0  # seconds
 ENCODER_SETTLE = 2.0  # seconds after a change in which the encoder is not judged
 MAX_DECISIONS = 16
+MAX_BESIDES, SMOOTHING = 50_000, 0.25  # bit/s, and share of what is new
 
 NEVER = float("inf")
 
@@ -127,6 +129,7 @@ class Adaptation:
     _on_since: float = field(default=-NEVER, init=False)
     _retry: float = field(default=RETRY, init=False)
     _clean_since: float = field(default=NEVER, init=False)
+    _besides: float = field(default=0.0, init=False)  # bit/s
     _encoder_load: float = field(default=0.0, init=False)
     _encoder_rung: int = field(default=len(LADDER) - 1, init=False)
     _encoder_until: float = field(default=-NEVER, init=False)
@@ -139,6 +142,11 @@ class Adaptation:
     def encoding(self) -> Encoding | None:
         """What video is to be sent with now; None: none is to be sent, for good or for a moment."""
         return None if self.estimator.load in (Load.QUEUED, Load.SILENT) else self._chosen()
+
+    @property
+    def held(self) -> bool:
+        """Whether video is to wait for a moment, since nobody knows yet what became of the latest."""
+        return self.estimator.held
 
     @property
     def audio_bitrate(self) -> int:
@@ -200,6 +208,12 @@ class Adaptation:
         self._harmed = self._harmed + 1 if self.video is Video.ON and (lost or late) else 0
         self._decide(now)
 
+    def sent_besides(self, rate: float) -> None:
+        """In the last second so much was sent that is neither video nor voice, in bit/s on the wire."""
+        share = min(max(rate, 0.0), MAX_BESIDES) - self._besides
+        self._besides += SMOOTHING * share
+        self._tell_voice((self.voice.step, self.voice.expected_loss))
+
     def path_changed(self, now: float) -> None:
         """Packets go over another path."""
         self.estimator.path_changed(now)
@@ -238,7 +252,8 @@ class Adaptation:
         if self._source is None:
             return
         _STEPS[self.video](self, now)
-        self._look_at = min(self._look_at, now + INTERVAL)
+        overdue_at = NEVER if self.held else self.estimator.overdue_at
+        self._look_at = min(self._look_at, now + INTERVAL, overdue_at)
 
     def _start(self, now: float) -> None:
         """ABSENT and BARRED: is there room?"""
@@ -290,7 +305,9 @@ class Adaptation:
         """The path is full: take the rung that fits, and a lower one than now in any case."""
         lossy = self.estimator.load is Load.LOSSY
         fits = self._highest_within(self.estimator.available or 0)
-        rung = min(max(fits, 0) if lossy else fits, self.rung - 1)
+        if fits == OFF and (lossy or self._needed(0) <= (self.estimator.capacity or 0)):
+            fits = 0
+        rung = min(fits, self.rung - 1)
         reason = Reason.LOSS if lossy else Reason.RATE
         if rung == OFF:
             self._give_up(now, reason)
@@ -314,9 +331,10 @@ class Adaptation:
         return self._needed(self.rung + 1) <= most
 
     def _move(self, now: float, rung: int, reason: Reason) -> None:
-        self._up_after = UP_AFTER if rung > self.rung else UP_AFTER_DOWN
+        more = self.rung != OFF and rung > self.rung
+        self._up_after = UP_AFTER if more else UP_AFTER_DOWN
         self.rung, self._changed_at = rung, now
-        self.estimator.raised(now)
+        self.estimator.changed(now, more=more)
         self._decisions.append(VideoAdapted(self._chosen(), reason))
 
     def _chosen(self) -> Encoding | None:
@@ -340,11 +358,11 @@ class Adaptation:
 
     def _highest_within(self, total: float) -> int:
         """The highest rung that leaves room for the voice, and for what is sent again."""
-        return highest_within((total - audio_wire_rate(self.audio_bitrate)) / self._again())
+        return highest_within((total - self.estimator.audio_rate) / self._again())
 
     def _needed(self, rung: int) -> float:
         """Bit/s on the wire of voice and video."""
-        return audio_wire_rate(self.audio_bitrate) + VIDEO_WIRE_RATES[rung] * self._again()
+        return self.estimator.audio_rate + VIDEO_WIRE_RATES[rung] * self._again()
 
     def _again(self) -> float:
         """By what factor packets that are sent again raise the rate."""
@@ -358,7 +376,7 @@ class Adaptation:
 
     def _tell_voice(self, before: tuple[int, float]) -> None:
         voice = self.voice
-        self.estimator.audio_rate = audio_wire_rate(voice.bitrate)
+        self.estimator.audio_rate = audio_wire_rate(voice.bitrate) + int(self._besides)
         if before != (voice.step, voice.expected_loss):
             reason = voice.reason if before[0] != voice.step else Reason.LOSS
             self._decisions.append(AudioAdapted(voice.bitrate, voice.expected_loss, reason))

@@ -5,18 +5,23 @@ known is that it carries what we send. When we send more, packets wait or are lo
 carries. `transits` says how long they wait, `losses` which are lost because of us; the states follow from that:
 
     CLEAR   all waited 60 ms, for a second, or 150 ms, for a quarter     ──▶ QUEUED
+            soon after more is sent: 30 ms more than before that         ──▶ TRIED
             more was lost than is tolerated                              ──▶ LOSSY, or QUEUED if they waited, too
             no word of what was sent, for 0.4 s and 1.5 round trips      ──▶ SILENT (from any state)
     QUEUED  no video is sent. The fate of all that was is known, and the voice behind it has passed; or 6 s  ──▶ CLEAR
+    TRIED   less is sent, after a rest as long as all waited. Less waits; or after 2.5 s     ──▶ CLEAR; or QUEUED
     LOSSY   less is sent, for a round trip and 1.5 s                                                         ──▶ CLEAR
     SILENT  no video is sent. A packet arrived, by its fate or by the peer's count of our voice              ──▶ CLEAR
 
-On QUEUED and LOSSY `capacity` is measured. It is believed for 10 seconds, for twice as long each time it is found to be
-the same again, 60 at most. It is forgotten when the path changes, and when packets of the same kind become quicker than
-they were: then the link has become wider. A queue that does not go while we send no video is not ours: at once if all
-that follows waits as long as before, within the jitter; else if it stays about the same twice in a row. It is taken for
-a property of the path: waits are counted from there, the voice's too. A loss that stays as it is though we send less is
-not ours either: it is tolerated, and the capacity forgotten. If it ends, it was a policer.
+On QUEUED, TRIED and LOSSY `capacity` is measured. It is believed for 10 seconds, for twice as long each time it is
+found to be the same again, 40 at most. It is forgotten when the path changes, and when packets of the same kind become
+quicker than they were: then the link has become wider. A queue that does not go while we send no video is not ours: at
+once if all that follows waits as long as before, within the jitter; else if it stays about the same twice in a row. It
+is taken for a property of the path: waits are counted from there, the voice's too. A loss that stays as it is though we
+send less is not ours either: it is tolerated, and the capacity forgotten. If it ends, it was a policer.
+
+All that takes time. When a packet is overdue by more than messages differ, nothing more is sent until it is known what
+became of it (`held`): a queue that nobody has told us of yet grows no further.
 
 The peer may lie. Figures that cannot be are dropped and counted, the rest only says what a path of some kind would.
 """
@@ -27,16 +32,20 @@ import enum
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 
+from relaycall.quality.fate import Fate
 from relaycall.quality.hearing import Hearing
 from relaycall.quality.ladder import LOWER_HEADERS, audio_wire_rate
 from relaycall.quality.losses import Losses
 from relaycall.quality.sample import PeerReport
 from relaycall.quality.transits import FEW, Arrival, Transits
+from relaycall.quality.trial import Trial
 
 BUSY = 0.03  # seconds of waiting from which on the link is not idle
 QUEUES = (0.06, 1.0), (0.15, 0.25)  # seconds that all waited, in a window of so many
+TRIAL_WINDOWS = 0.3, 0.6  # seconds in which all waited too long on trial
+DRAIN, TOO_LONG = 2.5, 0.25  # seconds that what waited may take, with less, and that it may wait at most
+HOLD, HOLD_ROUND_TRIPS = 0.15, 1.2  # seconds, and round trips besides, after which a packet is overdue
 WINDOW = 1.0  # seconds in which the capacity is measured
 MIN_BUSY = 0.1  # seconds of a busy link that are enough to measure it
 GAP = 0.2  # seconds without an arrival: what came then was not told
@@ -47,11 +56,11 @@ PERSISTS = 0.7  # a queue that is at least so much of what it was has not change
 NOT_OURS = 2  # such queues in a row
 STEADY = 0.03  # seconds by which a queue differs that is the same within the jitter
 SILENCE, SILENCE_ROUND_TRIPS = 0.4, 1.5  # seconds, and round trips besides
-TRUST, MAX_TRUST = 10.0, 60.0  # seconds
+TRUST, MAX_TRUST = 10.0, 40.0  # seconds
 SAME = 0.25  # a capacity that differs by less is the same
 SHARE = 0.9  # of the capacity
 CALLED_LATE = 0.02  # seconds that `sent` may be called later than a packet's `sent_at`
-ROUND_TRIP, ROUND_TRIP_UP = 0.2, 0.01  # seconds: at first, and how fast a longer one is learnt
+ROUND_TRIP, ROUND_TRIP_UP = 0.2, 0.01  # seconds: at first, and by how much a message makes it longer
 MAX_RATE = 100_000_000  # bit/s
 MAX_KEPT = 4096  # packets
 MAX_JUMP = 20_000  # numbers without a packet between them
@@ -59,35 +68,12 @@ MAX_JUMP = 20_000  # numbers without a packet between them
 NEVER = float("inf")
 
 
-class Fate(Protocol):
-    """What became of one video packet."""
-
-    @property
-    def number(self) -> int:
-        """Its number: whole, each packet's higher than the one before."""
-
-    @property
-    def size(self) -> int:
-        """Bytes, with SRTP and without the headers below it."""
-
-    @property
-    def sent_at(self) -> float:
-        """Seconds on our clock."""
-
-    @property
-    def arrived_at(self) -> float | None:
-        """Seconds on any clock of the peer's; None if it did not."""
-
-    @property
-    def untold(self) -> bool:
-        """Whether nobody said, since what the peer tells was lost."""
-
-
 class Load(enum.Enum):
     """How much of the path is taken."""
 
     CLEAR = enum.auto()
     QUEUED = enum.auto()
+    TRIED = enum.auto()
     LOSSY = enum.auto()
     SILENT = enum.auto()
 
@@ -97,8 +83,9 @@ class RateEstimator:
     """The estimate for one call in one direction. Times are in seconds, all on one monotonic clock but for arrivals.
 
     Attributes:
-        audio_rate: of our voice on the wire, in bit/s. Set it when it changes.
+        audio_rate: of our voice on the wire, and what else is no video, in bit/s. Set it when it changes.
         load: the state.
+        held: whether no video is to be sent for the moment, since it is not known what became of the latest.
         capacity: what the link was measured to carry of ours, voice included, in bit/s on the wire; None: unknown.
         queue: how long the latest packets waited at least, in seconds.
         measured, relieved: how often the capacity was measured, and the link seen to have become wider.
@@ -111,6 +98,7 @@ class RateEstimator:
 
     audio_rate: int = audio_wire_rate(32000)
     load: Load = Load.CLEAR
+    held: bool = False
     capacity: int | None = None
     queue: float = 0.0
     measured: int = 0
@@ -134,6 +122,8 @@ class RateEstimator:
     _trust: float = field(default=TRUST, repr=False)
     _trusted_until: float = field(default=-NEVER, repr=False)
     _believed: int | None = field(default=None, repr=False)  # the capacity that was measured last
+    _trial: Trial = field(default_factory=Trial, repr=False)
+    _rest_until: float = field(default=-NEVER, repr=False)
 
     @property
     def available(self) -> int | None:
@@ -143,6 +133,11 @@ class RateEstimator:
         window = self._transits.window(WINDOW)
         return int(sum(arrival.bits for arrival in window) / WINDOW) + self.audio_rate if window else None
 
+    @property
+    def overdue_at(self) -> float:
+        """When the oldest packet of which nothing is known will be overdue."""
+        return self._flying[0][0] + HOLD + HOLD_ROUND_TRIPS * self.round_trip if self._flying else NEVER
+
     # --- what happens ------------------------------------------------------------------------------------------------
 
     def sent(self, now: float, size: int) -> None:
@@ -151,10 +146,14 @@ class RateEstimator:
             self._fate_at = max(self._fate_at, now)
         self._flying.append((now, size))
 
-    def raised(self, now: float) -> None:
-        """From now on more is sent, or less, or of another kind: loss is watched, and transits are learnt anew."""
+    def changed(self, now: float, *, more: bool) -> None:
+        """From now on more is sent, or less, or of another kind: that is watched, and transits are learnt anew."""
         self.losses.raised(now, self.round_trip)
         self._transits.settle(now)
+        if more:
+            self._trial.begin(now, self.round_trip)
+        else:
+            self._trial.end()
 
     def path_changed(self, now: float) -> None:
         """Packets go another way."""
@@ -183,17 +182,14 @@ class RateEstimator:
         self._count(now, fresh)
         while self._flying and self._flying[0][0] <= fresh[-1].sent_at + CALLED_LATE:
             self._flying.popleft()
-        came = 0
-        for fate in fresh:
-            if fate.arrived_at is not None:
-                came += 1
+        came = [fate for fate in fresh if fate.arrived_at is not None]
+        for fate in came:
+            if fate.arrived_at is not None and fate.sent_at > self._path_since:
                 bits = 8 * (fate.size + LOWER_HEADERS)
-                if fate.sent_at <= self._path_since:
-                    continue
                 if not self._transits.add(now, fate.sent_at, fate.arrived_at, bits):
                     self.dropped["clock"] += 1
-                self.round_trip = min(max(now - fate.sent_at, 0.0), self.round_trip + ROUND_TRIP_UP)
         if came:
+            self.round_trip = min(max(now - came[-1].sent_at, 0.0), self.round_trip + ROUND_TRIP_UP)
             self._fate_at, self.silences = now, 0
             if self.load is Load.SILENT:
                 self._end_silence(now)
@@ -242,8 +238,10 @@ class RateEstimator:
 
     def _judge(self, now: float) -> None:
         self.queue = self._transits.queue
+        self._trial.note(now, self.queue)
         self.losses.look(now)
         _JUDGES[self.load](self, now)
+        self.held = now >= self.overdue_at or now < self._rest_until
 
     def _judge_clear(self, now: float) -> None:
         losing = self.losses.are_ours(now)
@@ -254,9 +252,21 @@ class RateEstimator:
         elif losing:
             self._measured(now, Load.LOSSY)
             self._until = now + self.round_trip + LESS
+        elif any(self._transits.waited(window) > self._trial.limit(now) for window in TRIAL_WINDOWS):
+            self._measured(now, Load.TRIED)
+            self._until = now + self.round_trip + DRAIN
+            self._rest_until = now + self.queue
         elif self.capacity is not None and self._transits.are_quicker(now, self.round_trip, self.capacity):
             self._distrust()
             self.relieved += 1
+
+    def _judge_tried(self, now: float) -> None:
+        if self.queue > TOO_LONG or now >= self._until:
+            self._judge_clear(now)
+            if self.load is Load.TRIED:
+                self._clear(now)
+        elif self._trial.is_undone(self.queue):
+            self._clear(now)
 
     def _judge_lossy(self, now: float) -> None:
         if now >= self._until:
@@ -364,6 +374,7 @@ class RateEstimator:
 _JUDGES: dict[Load, Callable[[RateEstimator, float], None]] = {
     Load.CLEAR: RateEstimator._judge_clear,
     Load.QUEUED: RateEstimator._judge_queued,
+    Load.TRIED: RateEstimator._judge_tried,
     Load.LOSSY: RateEstimator._judge_lossy,
     Load.SILENT: RateEstimator._judge_silent,
 }

@@ -32,6 +32,7 @@ NAMES = (
     "mouth_to_ear",
     "voice_quality",
     "adaptation",
+    "cut",
     "profiles",
 )
 DEFAULT_RUNS = 3

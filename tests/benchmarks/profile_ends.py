@@ -90,10 +90,12 @@ class RelaycallEnd:
 
     Args:
         width, height: of what it shows.
+        max_bitrate: of all that it sends, in bit/s.
     """
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, max_bitrate: int | None = None) -> None:
         self._size = width, height
+        self._options = MediaOptions(laboratory=True, max_bitrate=max_bitrate)
         self._screen = Screen()
         self._events: list[tuple[float, str, str]] = []
         self._call: MediaCall | None = None
@@ -116,7 +118,7 @@ class RelaycallEnd:
             source=Speech(),
             video=TestPattern(*self._size, FRAME_RATE),
             video_sink=self._screen,
-            options=MediaOptions(laboratory=True),
+            options=self._options,
             on_event=self._happened,
         )
         return await self._call.prepare()
@@ -223,14 +225,19 @@ class AiortcEnd(AiortcCall):
         self._watching.append(asyncio.ensure_future(self._measure_rates()))
 
     async def _measure_rates(self) -> None:
-        assert self._pc is not None
-        [sender] = [each for each in self._pc.getSenders() if each.kind == "video"]
-        sent, due = await _bytes_sent(sender), time.monotonic()
+        sent, due = await self.video_bytes(), time.monotonic()
         while True:
             due += 1
             await asyncio.sleep(due - time.monotonic())
-            before, sent = sent, await _bytes_sent(sender)
+            before, sent = sent, await self.video_bytes()
             self._rates.append(8.0 * (sent - before))
+
+    async def video_bytes(self) -> int:
+        """So many were sent."""
+        assert self._pc is not None
+        [sender] = [each for each in self._pc.getSenders() if each.kind == "video"]
+        stats = await sender.getStats()
+        return int(next(each.bytesSent for each in stats.values() if each.type == "outbound-rtp"))
 
     def finish(self) -> Seen:
         """What there was since then."""
@@ -253,11 +260,6 @@ class AiortcEnd(AiortcCall):
         for task in self._watching:
             task.cancel()
         await super().close()
-
-
-async def _bytes_sent(sender: Any) -> int:
-    stats = await sender.getStats()
-    return int(next(each.bytesSent for each in stats.values() if each.type == "outbound-rtp"))
 
 
 KINDS = {"relaycall": RelaycallEnd, "aiortc": AiortcEnd}

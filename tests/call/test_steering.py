@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from relaycall.call.steering import Adapted, Steering, told
+from relaycall.media.counters import TransportCounters
 from relaycall.media.video.fates import Fate
 from relaycall.media.video.format import Encoding
 from relaycall.quality.adaptation import AudioAdapted, VideoAdapted
@@ -25,6 +27,7 @@ class Voice:
 
     def __init__(self) -> None:
         self.encodings: list[tuple[int, float]] = []
+        self.transport = SimpleNamespace(counters=TransportCounters())
 
     def set_encoding(self, bitrate: int, expected_loss: float) -> None:
         self.encodings.append((bitrate, expected_loss))
@@ -34,6 +37,7 @@ class Sender:
     """In the place of the video's."""
 
     encoding: Encoding | None = None
+    held = False
 
 
 class Rig:
@@ -100,8 +104,31 @@ def test_what_nobody_tells_of_is_decided_by_a_timer() -> None:
         await rig.all_arrives(1.0)
         for _ in range(50):
             rig.steering.sent(1000)
+        await asyncio.sleep(0.35)
+        assert rig.sender.held
+        assert rig.sender.encoding is not None, "it waits at first, and that is all"
         await asyncio.sleep(5.0)
         assert rig.sender.encoding is None
+        rig.steering.close()
+
+    run(main())
+
+
+def test_messages_are_counted_as_what_else_is_sent() -> None:
+    async def main() -> None:
+        rig = Rig()
+        rig.steering.source(SIZE)
+        estimator = rig.steering._adaptation.estimator
+        assert estimator.audio_rate == 56_000
+        counters, loop = rig.voice.transport.counters, asyncio.get_running_loop()
+        for second in range(30):
+            counters.control_sent += 11
+            counters.rtcp_sent += 1
+            counters.audio_sent += 50
+            counters.video_sent += 100
+            await rig.all_arrives(1.0)
+            rig.steering.report(loop.time(), PeerReport(received=50 * second))
+        assert estimator.audio_rate == pytest.approx(56_000 + 12 * 140 * 8, abs=2000)
         rig.steering.close()
 
     run(main())

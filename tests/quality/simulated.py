@@ -21,6 +21,7 @@ from relaycall.quality.sample import PeerReport
 from tests.quality.links import OTHER, Clock, Conditions, Download, Link, Packet
 
 SRTP, BELOW = 28, 32  # bytes of a packet's headers and tag, and those of TURN, UDP and IP
+CONTROL = 140  # bytes on the wire of a message to the other side
 PIECE = 1100  # bytes of a frame in a packet
 FEEDBACK, REPORT = 0.1, 1.0  # seconds between messages of the receiver's
 REORDERING = 0.03  # seconds until a gap is asked for
@@ -72,6 +73,7 @@ class SimulatedCall:
         limits, source: of the adaptation.
         lie: what the receiver tells instead of the truth.
         sent_share: of the bit rate asked for, what the encoder makes.
+        tells: whether the sender gets video, too, and tells of it.
     """
 
     conditions: Conditions
@@ -81,6 +83,7 @@ class SimulatedCall:
     lie: Callable[[list[Fated]], list[Fated]] | None = None
     report_lie: Callable[[PeerReport], PeerReport] | None = None
     sent_share: float = 1.0
+    tells: bool = True
     steps: tuple[tuple[float, dict[str, Any]], ...] = ()
 
     def __post_init__(self) -> None:
@@ -161,6 +164,8 @@ class SimulatedCall:
         if packet.kind == "other":
             return
         self.delivered[int(now)] = self.delivered.get(int(now), 0) + packet.size
+        if packet.kind == "control":
+            return
         if packet.kind == "video":
             self._news.append((now, packet.number))
             self._missing += [(now, number) for number in range(self._seen + 1, packet.number)]
@@ -205,7 +210,7 @@ class SimulatedCall:
         now, encoding = self.clock.now, self._encoding
         self.clock.at(now + 1 / (encoding.frame_rate if encoding else 30), self._frame)
         self.asked.append((now, encoding.bitrate if encoding else 0))
-        if encoding is None:
+        if encoding is None or self.adaptation.held:
             return
         mean = encoding.bitrate / 8 / encoding.frame_rate * self.sent_share
         size = max(40, int(mean * (3 if self._keyframe else 1) * max(0.4, self.random.gauss(1, 0.15))))
@@ -218,6 +223,9 @@ class SimulatedCall:
     def _pace(self) -> None:
         self._pacing = bool((self._backlog or self._again) and self._encoding)
         if not self._pacing or self._encoding is None:
+            return
+        if self.adaptation.held:
+            self.clock.at(self.clock.now + 0.01, self._pace)
             return
         now, again = self.clock.now, bool(self._again)
         size = self._again.popleft() if again else self._backlog.popleft()
@@ -271,6 +279,8 @@ class SimulatedCall:
 
     def _tell(self) -> None:
         now = self.clock.now
+        if self.tells:
+            self.link.send(Packet("control", CONTROL, now))
         while self._news and self._news[0][0] < now - 2.1 * FEEDBACK:  # each is told twice
             self._news.popleft()
         if self._news and self._news[-1][0] > now - FEEDBACK:
@@ -298,6 +308,7 @@ class SimulatedCall:
         self.clock.at(now + REPORT, self._report)
 
     def _reported(self, report: PeerReport) -> None:
+        self.adaptation.sent_besides(8 * CONTROL / FEEDBACK if self.tells else 0.0)
         self.adaptation.report(self.clock.now, report)
         self._apply()
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from relaycall.media.video.format import Encoding
 from relaycall.quality.adaptation import INTERVAL, Adaptation, AudioAdapted, Video, VideoAdapted
-from relaycall.quality.ladder import LADDER, OFF, Limits, pixel_rate
+from relaycall.quality.estimator import Load
+from relaycall.quality.ladder import LADDER, OFF, START, Limits, pixel_rate
 from relaycall.quality.sample import PeerReport
 from relaycall.quality.voice import Reason
 from tests.quality.simulated import Fated
@@ -74,6 +75,61 @@ def test_low_data() -> None:
     flow(adaptation, now, 20)
     assert adaptation.encoding is not None
     assert adaptation.encoding.bitrate > 500_000
+
+
+def test_what_else_is_sent_takes_its_room() -> None:
+    """Messages about the other side's video count within a limit. Learnt slowly, and 50k at most."""
+    adaptation = on(Limits(max_bitrate=370_000))
+    now = flow(adaptation, 100.0, 20)
+    assert adaptation.encoding == LADDER[7]
+    for _ in range(20):
+        adaptation.sent_besides(40_000)
+    now = flow(adaptation, now, 1)
+    assert adaptation.encoding == LADDER[6]
+    for rate in (1e12, -1e12, 1e12):
+        adaptation.sent_besides(rate)
+    flow(adaptation, now, 1)
+    assert adaptation.encoding is not None
+    assert 56_000 <= adaptation.estimator.audio_rate <= 106_000
+    for _ in range(50):
+        adaptation.sent_besides(0.0)
+    assert adaptation.estimator.audio_rate == pytest.approx(56_000, abs=1)
+
+
+@pytest.mark.parametrize(("capacity", "goes_on"), [(125_000, True), (115_000, False)])
+def test_the_last_rung_needs_no_room_to_spare(capacity: int, goes_on: bool) -> None:
+    """60 kbit/s and the voice take 120: nine tenths of the path are less, but video off is a lot less."""
+    adaptation = on()
+    now = flow(adaptation, 100.0, 2)
+    adaptation.estimator.capacity, adaptation.estimator.load = capacity, Load.TRIED
+    adaptation.estimator.measured += 1
+    adaptation.estimator._until = adaptation.estimator._trusted_until = now + 10
+    flow(adaptation, now, 0.2)
+    assert adaptation.video is (Video.ON if goes_on else Video.WAITING)
+    assert adaptation.rung == (0 if goes_on else OFF)
+
+
+def test_the_first_picture_is_no_trial() -> None:
+    """It is a keyframe, and makes a queue of its own."""
+    adaptation = on()
+    assert adaptation.estimator._trial.limit(100.0) == float("inf")
+    now = flow(adaptation, 100.0, 3)
+    assert adaptation.rung > START
+    assert adaptation.estimator._trial.limit(now) < 0.1
+
+
+def test_it_looks_when_a_packet_is_overdue() -> None:
+    adaptation = on()
+    now = flow(adaptation, 100.0, 5)
+    adaptation.sent(now + 0.001, 1100)
+    looks = 0
+    while not adaptation.held and looks < 10:
+        now = adaptation.next_timeout()
+        adaptation.handle_timeout(now)
+        looks += 1
+    assert adaptation.held
+    assert now == adaptation.estimator.overdue_at, "neither earlier nor a tenth of a second later"
+    assert adaptation.encoding is not None, "nothing is changed yet"
 
 
 @pytest.mark.parametrize(

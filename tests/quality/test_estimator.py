@@ -115,6 +115,87 @@ def test_a_queue_ends_once_its_packets_came_and_voice_behind_them_passed() -> No
     assert path.estimator.measured == 1
 
 
+def test_more_in_vain_is_seen_before_there_is_a_queue() -> None:
+    """Packets wait 30 ms longer than they used to: so much is known without filling the link."""
+    path = Path()
+    estimator = path.estimator
+    path.send(3, 300_000, link=400_000)
+    estimator.changed(path.now, more=True)
+    for _ in range(20):
+        if estimator.load is Load.CLEAR:
+            path.send(0.1, 400_000, link=400_000)
+    assert estimator.load is Load.TRIED
+    assert estimator.queue < 0.12
+    assert estimator.capacity == pytest.approx(400_000, rel=0.05)
+    assert estimator.held, "a rest, so that what waits passes"
+    estimator.changed(path.now, more=False)
+    path.pause(0.2)
+    assert not estimator.held
+    path.send(2, 300_000, link=400_000)
+    assert (estimator.load, estimator.measured) == (Load.CLEAR, 1)
+
+
+def test_a_queue_that_stays_after_a_trial_is_one() -> None:
+    path = Path()
+    path.send(3, 300_000, link=400_000)
+    path.estimator.changed(path.now, more=True)
+    for _ in range(20):
+        if path.estimator.load is Load.CLEAR:
+            path.send(0.1, 400_000, link=400_000)
+    assert path.estimator.load is Load.TRIED
+    path.estimator.changed(path.now, more=False)
+    path.send(3, 390_000, link=400_000)
+    assert path.estimator.measured == 2
+    assert path.estimator.load is Load.QUEUED
+
+
+def test_the_same_queue_without_a_trial_may_pass() -> None:
+    path = Path()
+    path.send(8, 300_000)
+    path.send(0.4, 300_000, standing=0.05)
+    path.send(1, 300_000)
+    assert path.estimator.measured == 0
+
+
+def test_what_is_overdue_holds_up_what_follows() -> None:
+    """Before it is known whether anything is wrong: nothing was told, and nobody says that nothing will be."""
+    path = Path()
+    estimator = path.estimator
+    path.send(3, 300_000)
+    assert not estimator.held
+    quiet, first = path.now, None
+    while not estimator.held and path.now < quiet + 1:
+        path.now += 0.01
+        first = first or path.now
+        estimator.sent(path.now, SIZE)
+        estimator.handle_timeout(path.now)
+    assert estimator.held
+    assert first is not None
+    assert path.now == pytest.approx(estimator.overdue_at, abs=0.011)
+    assert 0.15 < path.now - first < 0.3, "sooner than silence"
+    assert estimator.load is Load.CLEAR
+    path.number += 100
+    at = path.now + path.base
+    estimator.fates(at, [Fated(path.number, SIZE, path.now, at + path.offset)])
+    assert not estimator.held
+    assert estimator.overdue_at == float("inf")
+
+
+def test_one_lost_message_holds_up_nothing_for_long() -> None:
+    path = Path()
+    path.send(3, 300_000)
+    pending, held = path.estimator, []
+    for _ in range(10):  # two told, one not
+        path.send(0.2, 300_000)
+        path.now += 0.1
+        pending.handle_timeout(path.now)
+        held.append(pending.held)
+        path.tell()
+        held.append(pending.held)
+    assert not any(held[1::2])
+    assert pending.measured == pending.silences == 0
+
+
 def test_jitter_is_no_queue() -> None:
     path = Path()
     path.send(30, 400_000, jitter=0.08)
@@ -132,7 +213,7 @@ def test_a_drifting_clock_is_no_queue() -> None:
 def test_random_loss_is_no_congestion(loss: float) -> None:
     path = Path()
     for rate in (200_000, 250_000, 300_000, 400_000):
-        path.estimator.raised(path.now)
+        path.estimator.changed(path.now, more=True)
         path.send(10, rate, loss=loss)
     assert path.estimator.measured <= 1  # chance
     assert path.estimator.losses.mean == pytest.approx(loss, abs=0.03)
@@ -153,7 +234,7 @@ def test_heavy_loss_that_stays_is_found_to_be_the_paths_own() -> None:
 def test_loss_that_comes_with_the_rate_is_a_policer() -> None:
     path = Path()
     path.send(12, 300_000)
-    path.estimator.raised(path.now)
+    path.estimator.changed(path.now, more=True)
     for _ in range(15):
         if path.estimator.load is Load.CLEAR:
             path.send(0.1, 600_000, loss=0.4)
@@ -167,7 +248,7 @@ def test_loss_that_comes_with_the_rate_is_a_policer() -> None:
 def test_a_single_burst_of_loss_is_none_of_ours() -> None:
     path = Path()
     path.send(12, 600_000)
-    path.estimator.raised(path.now)
+    path.estimator.changed(path.now, more=True)
     path.send(0.5, 600_000)
     path.send(0.1, 600_000, loss=1.0)
     path.send(2, 600_000)

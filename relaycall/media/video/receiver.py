@@ -17,7 +17,6 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 
 from av import VideoFrame
@@ -31,6 +30,7 @@ from relaycall.media.video.feedback import encode_arrivals, encode_wants
 from relaycall.media.video.format import VideoCodec
 from relaycall.media.video.frames import EncodedFrame, FrameBuffer
 from relaycall.media.video.sinks import VideoSink
+from relaycall.media.video.stats import VideoReceiverStats
 
 MAX_DELAY = 1.0  # seconds
 MAX_BEHIND = 0.5  # seconds that frames may be due and the decoder busy
@@ -41,40 +41,6 @@ UNKNOWN_RTT, MAX_RTT = 0.1, 2.0  # seconds
 FREEZE = 0.5  # seconds without a picture; or without a packet, and then nothing is sent
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class VideoReceiverStats:
-    """What a receiver has done so far.
-
-    Attributes:
-        packets: taken.
-        malformed: packets that are no piece of a frame, contradict others, or are of a codec that is not taken.
-        lost: packets that did not come in time.
-        recovered: packets that came after they had been asked for.
-        frames_decoded: pictures.
-        frames_dropped: frames of which something came, and that were not decoded, but for the next two.
-        undecodable: frames that are not what they should be, and those that refer to one.
-        refused_size: keyframes that are too large, or do not say how large they are.
-        keyframes_wanted: wishes for one that were sent.
-        freezes: times without a new picture for 500 ms while packets came.
-        width, height: of the latest picture, in pixels; 0 before there is one.
-        codec: of the latest frame.
-    """
-
-    packets: int
-    malformed: int
-    lost: int
-    recovered: int
-    frames_decoded: int
-    frames_dropped: int
-    undecodable: int
-    refused_size: int
-    keyframes_wanted: int
-    freezes: int
-    width: int
-    height: int
-    codec: VideoCodec | None
 
 
 class VideoReceiver:

@@ -18,7 +18,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from av import VideoFrame
@@ -32,6 +32,7 @@ from relaycall.media.video.format import Encoding, VideoCodec
 from relaycall.media.video.history import PacketHistory
 from relaycall.media.video.pacer import Pacer, Piece, pieces_of
 from relaycall.media.video.sources import VideoSource
+from relaycall.media.video.stats import VideoSenderStats
 from relaycall.media.video.stream import CLOCK_RATE
 
 KEYFRAME_SECONDS = 0.5  # between two that the peer asks for
@@ -39,43 +40,10 @@ STILL_SECONDS = 0.5  # after which a keyframe that is wanted is made of the late
 BACKLOG_SECONDS = 0.5  # of what has not left, when the rate falls; more is dropped
 STOP_SECONDS = 0.3  # for the tasks to end
 SMOOTHING = 8  # pictures that a mean is of
+HELD = 0.02  # seconds after which to look whether pictures are still held up
 MIN_READ_INTERVAL = 1 / 240  # seconds: a source that never waits does not take the loop for itself
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class VideoSenderStats:
-    """What was sent so far.
-
-    Attributes:
-        codec: what is coded as.
-        frames_read: given by the sources.
-        frames_encoded: coded, and given to the path.
-        frames_skipped: not sent, because a newer one came before it was its turn or to hold the bit rate. Those read
-            while there was no encoding are not counted.
-        keyframes: of those encoded.
-        packets, bytes: sent for the first time, as on the path.
-        sent_again: packets, because the peer asked for them.
-        refused: packets that the peer asked for in vain, and messages of its that cannot be true.
-        width, height: of the latest picture, pixels; 0 before the first.
-        encode_ms: time that coding a picture takes, smoothed; 0 before the first.
-        error: why the video ended, if it failed.
-    """
-
-    codec: VideoCodec
-    frames_read: int
-    frames_encoded: int
-    frames_skipped: int
-    keyframes: int
-    packets: int
-    bytes: int
-    sent_again: int
-    refused: int
-    width: int
-    height: int
-    encode_ms: float
-    error: MediaError | None
 
 
 class VideoSender:
@@ -114,6 +82,7 @@ class VideoSender:
         self._on_sent, self._on_fates, self._on_size, self._on_ended = on_sent, on_fates, on_size, on_ended
         self._encoder = VideoEncoder(codec)
         self._encoding: Encoding | None = None
+        self._held = False
         self._pacer, self._history, self._fates = Pacer(), PacketHistory(), FateLog()
         self._source: VideoSource | None = None
         self._source_size: tuple[int, int] | None = None
@@ -156,6 +125,17 @@ class VideoSender:
             self._show_again()
         elif encoding.bitrate < before.bitrate and self._pacer.seconds > BACKLOG_SECONDS:
             self._drop_backlog(BACKLOG_SECONDS)
+
+    @property
+    def held(self) -> bool:
+        """Whether what is to be sent waits. Set at any time."""
+        return self._held
+
+    @held.setter
+    def held(self, held: bool) -> None:
+        if held != self._held:
+            self._held = held
+            self._send_due()
 
     @property
     def load(self) -> float:
@@ -255,7 +235,7 @@ class VideoSender:
             if encoding is None or slot is None:
                 self._fresh.clear()
                 continue
-            wait = max(self._due - now, self._pacer.seconds - 0.5 / encoding.frame_rate)
+            wait = max(self._due - now, self._pacer.seconds - 0.5 / encoding.frame_rate, HELD if self._held else 0.0)
             if wait > 0:
                 await asyncio.sleep(min(wait, 0.1))  # what it waits for may change
                 continue
@@ -341,12 +321,13 @@ class VideoSender:
         """Send what is due, tell what is overdue, and come back when the next is."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while (one := self._pacer.take(now)) is not None:
+        while not self._held and (one := self._pacer.take(now)) is not None:
             self._send(one, now)
         self._tell_fates(self._fates.overdue(now))
         if self._timer is not None:
             self._timer.cancel()
-        times = [time for time in (self._pacer.next_at, self._fates.next_at) if time is not None]
+        pacer_at = None if self._held else self._pacer.next_at
+        times = [time for time in (pacer_at, self._fates.next_at) if time is not None]
         self._timer = loop.call_at(min(times), self._send_due) if times and self._closing is None else None
 
     def _send(self, one: Piece | bytes, now: float) -> None:

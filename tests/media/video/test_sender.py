@@ -433,6 +433,38 @@ async def test_while_it_is_off_the_source_is_read_and_nothing_sent() -> None:
 
 
 @virtually
+async def test_what_is_held_up_waits_and_goes_on_where_it_was() -> None:
+    rig = Rig()
+    encoder = ScriptedEncoder(rig, key_size=30_000)
+    source = Ticking(30)
+    rig.sender.encoding = USUAL
+    rig.sender.set_source(source)
+    await asyncio.sleep(0.1)
+    rig.sender.held = True
+    quiet, coded, begun = len(rig.got), len(encoder.calls), source.read_frames
+    await rig.want(rig.got[0].number)
+    await asyncio.sleep(2)
+    assert quiet > 0
+    assert len(rig.got) == quiet, "what is wanted again waits, too"
+    assert len(encoder.calls) == coded
+    assert source.read_frames > begun + 50
+    released = asyncio.get_running_loop().time()
+    rig.sender.held = False
+    await asyncio.sleep(1)
+    assert rig.frames()[0][-1].last, "the picture that was leaving is whole"
+    assert len(encoder.keyframes()) == 1
+    assert encoder.calls[coded][1] > released - 0.1, "what follows is fresh"
+    spent = 8 * sum(got.size for got in rig.got[quiet:] if got.at < released + 0.2)
+    assert spent < 1.6 * USUAL.bitrate * 0.2 + 8 * 1200, "at the same even rate, and not all at once"
+    assert rig.sender._pacer.seconds < 0.05
+    rig.sender.held = True
+    coded = len(encoder.calls)
+    await asyncio.sleep(1)
+    assert len(encoder.calls) == coded, "nothing is coded to be stale when it leaves"
+    await rig.close()
+
+
+@virtually
 async def test_when_the_rate_falls_what_would_take_long_is_broken_off() -> None:
     rig = Rig()
     encoder = ScriptedEncoder(rig, key_size=60_000)
