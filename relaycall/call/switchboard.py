@@ -65,6 +65,7 @@ class Switchboard:
         self._on_ring = on_ring
         self._calls: set[Call] = set()
         self._over: OrderedDict[bytes, None] = OrderedDict()
+        self._turned_away: OrderedDict[bytes, None] = OrderedDict()
         self._replies: dict[PublicIdentity, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
@@ -159,9 +160,7 @@ class Switchboard:
     def over(self, call: Call) -> None:
         self._calls.discard(call)
         if call.id:
-            self._over[call.id] = None
-            while len(self._over) > REMEMBERED:
-                self._over.popitem(last=False)
+            _remember(self._over, call.id)
 
     # --- new calls ----------------------------------------------------------------------------------------------------
 
@@ -202,7 +201,9 @@ class Switchboard:
                 old.happens(Input.CANCELLED)  # they have lost it
         others = [call for call in self._calls if call.state in RUNNING and call not in theirs]
         alike = [call for call in self._calls if (call.party.contact is None) == (party.contact is None)]
-        if others or sum(call.state is CallState.RINGING for call in alike) >= MAX_RINGING:
+        crowded = others or sum(call.state is CallState.RINGING for call in alike) >= MAX_RINGING
+        if crowded or called.call_id in self._turned_away:  # it may be said again, and they may have gone
+            _remember(self._turned_away, called.call_id)
             self._reply(party, Kind.BUSY, called.call_id)
             return
         call = self._new(party, caller=False)
@@ -236,3 +237,10 @@ class Switchboard:
             for other in self.calls:
                 if other is not call and other.party.identity == call.party.identity and other.state in RUNNING:
                     other.happens(Input.HUNG_UP)
+
+
+def _remember(calls: OrderedDict[bytes, None], call_id: bytes) -> None:
+    """The latest so many."""
+    calls[call_id] = None
+    while len(calls) > REMEMBERED:
+        calls.popitem(last=False)

@@ -9,9 +9,11 @@ import pytest
 
 from relaycall.call.call import Call
 from relaycall.call.events import AudioEnded, Ended, SinkFailed
+from relaycall.call.messages import Kind
 from relaycall.call.phone import Phone
 from relaycall.call.state import CallState
 from relaycall.errors import ConfigError, ContactUnknown, PhoneClosed
+from relaycall.identity.sealer import Opened
 from tests.call.phones import (
     Ear,
     Mouth,
@@ -311,6 +313,34 @@ async def test_busy() -> None:
         assert await ended(third) == ["busy"]
         await both_hear(*calls)
         assert len(bob.calls) == 1
+
+
+async def test_who_was_told_that_it_is_busy_does_not_ring_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The offer is under way twice, and between the two of them the other call ends."""
+    async with house(1) as home:
+        alice, bob = await home.friends()
+        carol = await home.phone("carol")
+        await befriend(alice, bob, carol)
+        board, heard = bob._board, []
+        assert board is not None
+        hear = board.hear
+
+        async def noted(opened: Opened) -> None:
+            heard.append(opened)
+            await hear(opened)
+
+        monkeypatch.setattr(board, "hear", noted)
+        calls = await connect(alice, bob, "bob")
+        third = await carol.call("bob", audio=Mouth())
+        assert await ended(third) == ["busy"]
+        for call in calls:
+            await call.hang_up()
+        await until(lambda: not bob.calls)
+        await hear(next(opened for opened in reversed(heard) if opened.kind == Kind.OFFER))
+        assert bob.calls == ()
+        again = await carol.call("bob", audio=Mouth())
+        await next_ring(bob)  # another call is another thing
+        await again.hang_up()
 
 
 async def test_set_up_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     # --- users --------------------------------------------------------------------------------------------------------
 
-    @at_an_end(lambda _, end: not end.live)
+    @at_an_end(lambda _, end: not end.live and not end.talking and not end.replaced)
     def call(self, end: End) -> None:
         self.world.begin(end, caller=True)
 
@@ -63,6 +63,28 @@ class AnyOrder(RuleBasedStateMachine):
     @at_an_end(lambda _, end: end.machine is not None)
     def hang_up(self, end: End) -> None:
         self.world.feed(end, I.HANG_UP)
+
+    @at_an_end(lambda _, end: not end.live)
+    def talks_to_somebody_else_or_no_longer(self, end: End) -> None:
+        end.talking = not end.talking
+
+    @at_an_end(lambda _, end: not end.replaced)
+    def another_device_takes_over(self, end: End) -> None:
+        self.world.replace(end)
+
+    @at_an_end(
+        lambda world, end: (
+            end.number in end.left
+            and world.peer(end).number == end.number
+            and world.peer(end).state in (S.CALLING, S.RINGING)
+        )
+    )
+    def the_other_device_accepts(self, end: End) -> None:
+        self.world.answered_elsewhere(end)
+
+    @at_an_end(lambda _, end: end.replaced and not end.live)
+    def it_is_opened_again_here(self, end: End) -> None:
+        end.replaced = False
 
     # --- what becomes of jobs -----------------------------------------------------------------------------------------
 
@@ -123,7 +145,8 @@ class Faithful(AnyOrder):
             world.deliver(world.channel.pop(0))
         a, b = world.ends.values()
         for end, other in ((a, b), (b, a)):
-            if end.live and end.number in other.reasons and end.number not in other.given_way:
+            told = not (end.replaced or other.replaced or end.number in other.left)
+            if end.live and told and end.number in other.reasons and end.number not in other.given_way:
                 raise AssertionError(f"over for one with {other.reasons[end.number]}, for the other {end.state}")
         super().teardown()
 
@@ -206,6 +229,36 @@ def test_accepting_and_cancelling_at_once_ends_both() -> None:
     world.feed(a, I.HANG_UP)
     flush(world)
     assert (a.reasons, b.reasons) == ({1: R.CANCELLED}, {1: R.CANCELLED})
+
+
+def test_who_is_in_another_call_is_busy_and_does_not_ring() -> None:
+    world = TwoEnds()
+    b = world.ends["b"]
+    b.talking = True
+    a = calling("a", 1, world)
+    flush(world)
+    assert a.reasons == {1: R.BUSY}
+    assert (b.machine, b.rings) == (None, 0)
+    world.pass_time(1000)
+    assert world.channel == []
+    b.talking = False
+    calling("a", 2, world)
+    flush(world)
+    assert b.rings == 1, "he can be called again"
+
+
+def test_the_device_that_did_not_take_the_call_says_nothing() -> None:
+    world = TwoEnds()
+    a, b = calling("a", 1, world), world.ends["b"]
+    flush(world)
+    assert a.state is b.state is S.RINGING
+    world.replace(b)
+    assert b.reasons == {1: R.ELSEWHERE}
+    world.answered_elsewhere(b)
+    assert [letter.what for letter in world.channel] == [Do.SEND_CONFIRM]
+    flush(world)
+    assert a.state is S.CONNECTING
+    assert not b.live
 
 
 def test_what_is_lost_is_said_again_until_it_works() -> None:

@@ -9,7 +9,8 @@ from relaycall.call.state import NEVER, CallMachine, CallState, Do, EndReason, I
 S, I, R = CallState, Input, EndReason  # noqa: E741
 
 OUTGOING = (S.IDLE, S.CALLING, S.RINGING)
-HEARD = {
+HEARD: dict[Do | Input, Input] = {
+    I.BUSY: I.BUSY,
     Do.SEND_RINGING: I.RINGS,
     Do.SEND_ANSWER: I.ANSWERED,
     Do.SEND_DECLINED: I.DECLINED,
@@ -30,6 +31,10 @@ class End:
         preparing, connecting: jobs under way.
         tried: calls whose paths it has tried.
         up: there was sound.
+        talking: it is in a call with somebody else.
+        turned_away: calls of the other end's that came meanwhile.
+        replaced: another device of its user's has the mailbox: what is sent there does not come here.
+        left: calls that rang here when that happened.
     """
 
     name: str
@@ -45,6 +50,10 @@ class End:
     up: bool = False
     rings: int = 0
     sent: int = 0
+    talking: bool = False
+    turned_away: set[int] = field(default_factory=set)
+    replaced: bool = False
+    left: set[int] = field(default_factory=set)
 
     @property
     def live(self) -> bool:
@@ -64,7 +73,7 @@ class Letter:
     """A message under way."""
 
     to: str
-    what: Do
+    what: Do | Input
     number: int
 
 
@@ -148,10 +157,27 @@ class TwoEnds:
         end.up = True
         self.feed(end, I.UP)
 
+    def replace(self, end: End) -> None:
+        """Another device of its user has the mailbox now. What rings is its; a call that was accepted goes on."""
+        end.replaced = True
+        if end.machine is not None and not end.machine.caller and end.state is S.RINGING:
+            end.left.add(end.number)
+            sent = end.sent
+            assert self.feed(end, I.ELSEWHERE)
+            assert end.sent == sent, "the other side must not be told that it was declined"
+
+    def answered_elsewhere(self, end: End) -> None:
+        """The other device accepts the call that rang here."""
+        caller = self.peer(end)
+        caller.has_keys = True
+        assert self.feed(caller, I.ANSWERED)
+
     # --- letters ------------------------------------------------------------------------------------------------------
 
     def deliver(self, letter: Letter) -> None:
         end = self.ends[letter.to]
+        if end.replaced:
+            return
         if letter.what is Do.SEND_OFFER:
             self.offered(end, letter.number)
         elif letter.what is not Do.SEND_CONFIRM and end.live and end.number == letter.number:
@@ -165,6 +191,9 @@ class TwoEnds:
         """As the switchboard decides."""
         if end.live and end.number == number:
             self.feed(end, I.OFFERED)
+        elif number in end.turned_away or (number not in end.reasons and not end.live and end.talking):
+            end.turned_away.add(number)
+            self.channel.append(Letter(self.peer(end).name, I.BUSY, number))
         elif number not in end.reasons and not end.live:
             self.begin(end, caller=False, number=number)
             self.feed(end, I.OFFERED)
@@ -216,7 +245,9 @@ class TwoEnds:
                 if reason is R.DECLINED and theirs is not R.DECLINED:
                     # what they accepted came to nothing, or their own end came first
                     assert theirs in (None, R.HUNG_UP, R.FAILED, R.SETUP_TIMEOUT, R.CANCELLED, R.UNANSWERED)
+                assert reason is not R.BUSY or (number in other.turned_away and theirs is None)
+                assert (reason is R.ELSEWHERE) == (number in end.left)
                 if reason is R.PEER_HUNG_UP:
                     assert theirs in (R.HUNG_UP, R.FAILED, R.SETUP_TIMEOUT)
                 if reason is R.CANCELLED and theirs is not None:
-                    assert theirs in (R.CANCELLED, R.FAILED, R.UNANSWERED, R.DECLINED, R.HUNG_UP, R.SETUP_TIMEOUT)
+                    assert theirs not in (R.PEER_HUNG_UP, R.BUSY)
