@@ -32,6 +32,7 @@ import enum
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from relaycall.quality.fate import Fate
 from relaycall.quality.hearing import Hearing
@@ -45,10 +46,12 @@ BUSY = 0.03  # seconds of waiting from which on the link is not idle
 QUEUES = (0.06, 1.0), (0.15, 0.25)  # seconds that all waited, in a window of so many
 TRIAL_WINDOWS = 0.3, 0.6  # seconds in which all waited too long on trial
 DRAIN, TOO_LONG = 2.5, 0.25  # seconds that what waited may take, with less, and that it may wait at most
-HOLD, HOLD_ROUND_TRIPS = 0.15, 1.2  # seconds, and round trips besides, after which a packet is overdue
+HOLD, HOLD_ROUND_TRIPS = 0.12, 1.1  # seconds, and round trips besides, after which a packet is overdue
 WINDOW = 1.0  # seconds in which the capacity is measured
+LATEST = 0.3  # seconds in which it may have become narrower
 MIN_BUSY = 0.1  # seconds of a busy link that are enough to measure it
 GAP = 0.2  # seconds without an arrival: what came then was not told
+PAUSE = 0.2  # seconds between two packets of which the second was held up here
 LESS = 1.5  # seconds for which LOSSY lasts, and a round trip
 MAX_HOLD, HOLD_MARGIN = 6.0, 0.5  # seconds that QUEUED lasts at most; and beyond what is expected
 QUIET = 0.3  # seconds without a fate in which the last of a queue would have come
@@ -331,24 +334,32 @@ class RateEstimator:
         self.measured += 1
 
     def _carried(self) -> int:
-        """What arrived of ours while the link was busy. Voice passed in the share in which it was sent, and lost."""
+        """What arrived of ours while the link was busy, and what of it lately: it may have become narrower meanwhile.
+
+        Voice passed in the share in which it was sent, and lost.
+        """
         window = self._transits.window(WINDOW)
         idle = next((i for i in range(len(window) - 1, -1, -1) if window[i].wait < BUSY), -1)
         gaps = (i for i in range(1, len(window)) if window[i].arrived_at - window[i - 1].arrived_at > GAP)
         busy = window[max(idle + 1, *gaps, 0) :]
         if len(busy) >= FEW and busy[-1].arrived_at - busy[0].arrived_at >= MIN_BUSY:
-            return self._rate(busy)
+            whole, latest = self._rate(busy), [one for one in busy if one.arrived_at > busy[-1].arrived_at - LATEST]
+            told = len(latest) > FEW and latest[-1].arrived_at - latest[0].arrived_at >= MIN_BUSY
+            return min(whole, self._rate(latest)) if told else whole
         # Too short to be measured alone. Most of the second was before, at the rate that was sent then.
         return min(self._rate(window), self._rate(window[max(idle, 0) :]) or MAX_RATE)
 
     def _rate(self, window: list[Arrival]) -> int:
-        """At which voice and video arrived, in bit/s; 0 if no time passed."""
-        took = window[-1].arrived_at - window[0].arrived_at if window else 0.0
-        if took <= 0:
-            return 0
-        bits = sum(arrival.bits for arrival in window) - window[0].bits
-        voice = self.audio_rate * max(window[-1].sent_at - window[0].sent_at, 0.0) * (1 - self.losses.latest)
-        return int(min((bits + voice) / took, MAX_RATE))
+        """At which voice and video arrived, in bit/s, but for the times in which we paused; 0 if no time passed."""
+        took = sent = bits = 0.0
+        for before, after in pairwise(window):
+            gap = after.sent_at - before.sent_at
+            if gap <= PAUSE:
+                took += after.arrived_at - before.arrived_at
+                sent += gap
+                bits += after.bits
+        voice = self.audio_rate * max(sent, 0.0) * (1 - self.losses.latest)
+        return int(min((bits + voice) / took, MAX_RATE)) if took > 0 else 0
 
     def _passed(self) -> int:
         """What arrived of ours of what was sent in a second, by our own clock."""

@@ -149,6 +149,32 @@ def test_a_queue_that_stays_after_a_trial_is_one() -> None:
     assert path.estimator.load is Load.QUEUED
 
 
+def test_a_full_link_that_becomes_narrow_is_measured_as_it_is_now() -> None:
+    path = Path()
+    path.send(3, 500_000, link=700_000)
+    path.estimator.changed(path.now, more=True)
+    for _ in range(20):
+        if path.estimator.load is Load.CLEAR:
+            path.send(0.1, 750_000, link=700_000)
+    assert path.estimator.capacity == pytest.approx(700_000, rel=0.05)
+    path.estimator.changed(path.now, more=False)
+    for _ in range(10):
+        if path.estimator.load is Load.TRIED:
+            path.send(0.1, 600_000, link=200_000)
+    assert path.estimator.load is Load.QUEUED
+    assert path.estimator.capacity == pytest.approx(200_000, rel=0.15)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_chance_does_not_make_a_link_narrow(seed: int) -> None:
+    path = Path(random=random.Random(seed))
+    path.send(3, 200_000, jitter=0.06)
+    path.send(0.6, 1_000_000, link=400_000, jitter=0.12)
+    assert path.estimator.load is Load.QUEUED
+    assert path.estimator.capacity is not None
+    assert path.estimator.capacity > 320_000
+
+
 def test_the_same_queue_without_a_trial_may_pass() -> None:
     path = Path()
     path.send(8, 300_000)
@@ -172,7 +198,7 @@ def test_what_is_overdue_holds_up_what_follows() -> None:
     assert estimator.held
     assert first is not None
     assert path.now == pytest.approx(estimator.overdue_at, abs=0.011)
-    assert 0.15 < path.now - first < 0.3, "sooner than silence"
+    assert 0.12 < path.now - first < 0.3, "sooner than silence"
     assert estimator.load is Load.CLEAR
     path.number += 100
     at = path.now + path.base
