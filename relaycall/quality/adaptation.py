@@ -17,7 +17,7 @@ voice. Here is decided for the video:
              a limit, the peer, the encoder or the source says so: at once the highest rung that is allowed
              a quarter of the packets is lost for 5 s, or there is no rung as low as needed ──▶ WAITING
              the voice is lost or late, but no video, for 5 s; or nothing is known of its fate ──▶ WAITING
-             nothing waits and nothing more is lost for a second: a rung up, two from the third step on, if they fit
+             nothing waits and nothing more is lost for a second: a rung up, if it fits into a known capacity
     WAITING  off because of rate, loss or encoder; the voice is clean for 5 s, then 10, 20, 40, 60 ──▶ ON, lowest rung
 
 To go a rung up is to try: how much a path carries is known only by sending more. An attempt that fails measures the
@@ -54,8 +54,6 @@ from relaycall.quality.voice import Reason, Voice
 
 INTERVAL = 0.1  # seconds between looks while video is sent
 UP_AFTER, UP_AFTER_DOWN = 1.0, 2.0  # seconds, and a round trip
-SLOW_STEPS = 2  # that are tried before two are taken at a time
-USED = 0.8  # of what a rung takes: what arrives when it is tried out
 VERIFIED = 3.0  # times of what arrives: the highest rate that may be asked for
 RESEND = 1 / 4  # of the bit rate of video: what is sent again on top of it at most
 MUCH_LOSS, MUCH_LOSS_FOR = 0.25, 5.0  # share, and seconds
@@ -126,7 +124,6 @@ class Adaptation:
     _measured: int = field(default=0, init=False)  # by the estimator, as far as it was acted upon
     _changed_at: float = field(default=-NEVER, init=False)
     _up_after: float = field(default=UP_AFTER, init=False)
-    _rises: int = field(default=0, init=False)  # steps up in a row
     _lossy_since: float = field(default=NEVER, init=False)
     _harmed: int = field(default=0, init=False)  # reports in a row
     _on_since: float = field(default=-NEVER, init=False)
@@ -301,8 +298,8 @@ class Adaptation:
             self._move(now, OFF, reason)
         elif ceiling < self.rung:
             self._move(now, ceiling, reason)
-        elif self._may_raise(now) and (rung := self._higher(ceiling)) > self.rung:
-            self._move(now, rung, Reason.BETTER)
+        elif self.rung < ceiling and self._may_raise(now):
+            self._move(now, self.rung + 1, Reason.BETTER)
 
     def _give_way(self, now: float) -> None:
         """The path is full: take the rung that fits, and a lower one than now in any case."""
@@ -323,25 +320,18 @@ class Adaptation:
 
     def _may_raise(self, now: float) -> bool:
         estimator = self.estimator
-        rested = now >= self._changed_at + self._up_after + estimator.round_trip
-        return rested and estimator.load is Load.CLEAR and estimator.queue < BUSY
-
-    def _higher(self, ceiling: int) -> int:
-        """The rung to try: the next one; after two of them two at a time, as long as what is tried is used as well."""
-        available = self.estimator.available or 0
-        known = self.estimator.capacity is not None
-        most = available * (1 if known else VERIFIED)
+        if now < self._changed_at + self._up_after + estimator.round_trip:
+            return False
+        if estimator.load is not Load.CLEAR or estimator.queue >= BUSY:
+            return False
         rows = min(self._source or (0, 0))
-        spare = OVERRUN * pixel_rate(self.rung, rows)
-        quick = self._rises >= SLOW_STEPS and not known and available >= USED * self._needed(self.rung)
-        for rung in range(min(self.rung + (2 if quick else 1), ceiling), self.rung, -1):
-            if self._needed(rung) <= most and self._encoder_load * pixel_rate(rung, rows) <= spare:
-                return rung
-        return self.rung
+        if self._encoder_load * pixel_rate(self.rung + 1, rows) > OVERRUN * pixel_rate(self.rung, rows):
+            return False
+        most = (estimator.available or 0) * (1 if estimator.capacity is not None else VERIFIED)
+        return self._needed(self.rung + 1) <= most
 
     def _move(self, now: float, rung: int, reason: Reason) -> None:
         more = self.rung != OFF and rung > self.rung
-        self._rises = self._rises + 1 if more else 0
         self._up_after = UP_AFTER if more else UP_AFTER_DOWN
         self.rung, self._changed_at = rung, now
         self.estimator.changed(now, more=more)

@@ -67,14 +67,6 @@ def test_a_steady_link_is_used_and_not_filled(rate: int) -> None:
     assert changes(call, 20, 60) <= 12
 
 
-def test_what_is_not_used_proves_nothing() -> None:
-    """An encoder that makes half of what it may is given more a rung at a time, so that it does not jump too far."""
-    call = run(20, Conditions(rate=3e6), sent_share=0.5)
-    rates = [change.encoding.bitrate for change in call.changes if change.encoding is not None]
-    assert len(rates) > 8
-    assert rates == [rung.bitrate for rung in LADDER[5 : 5 + len(rates)]]
-
-
 @pytest.mark.slow
 def test_it_does_not_oscillate() -> None:
     """Each attempt that failed doubles the time until the next: three changes each, two or three in two minutes."""
