@@ -37,6 +37,7 @@ STEADY_AFTER = 5.0  # seconds
 RECOVERED = 0.8  # of the rate before
 CASES = {"up": ("up",), "both": ("up", "down")}
 HEADS = {
+    "before_kbps": "before kbit/s",
     "made_up_percent": "made up %",
     "unheard_percent": "not heard %",
     "adapted_after_s": "adapted s",
@@ -164,6 +165,7 @@ class Course:
         narrow = (at - self.cut for at in self.steps(self.cut, self.restored) if self.rate(at, at + 0.5) < NARROW)
         back = (at - self.restored for at in self.steps(self.restored, self.end) if self.is_back(at, before))
         return {
+            "before_kbps": before / 1000,
             "made_up_percent": 100 * made_up / spoken,
             "unheard_percent": max(0.0, 100 * (1 - heard / spoken)),
             "adapted_after_s": next(narrow, CUT),
@@ -277,8 +279,9 @@ def report(found: dict[tuple[str, str], list[Course]]) -> Report:
         f"{TITLE}: from {WIDE / 1e6} Mbit/s to {NARROW // 1000} kbit/s for {CUT:.0f} s",
         ["cut", "by", *HEADS.values()],
         notes=[
-            "median (least–most) of the directions that were cut. made up, not heard: of the voice, from 1 s after the",
-            "cut until the link is restored. used: from 5 s on. recovered: two seconds at 80 % of the rate before.",
+            "median (least–most) of the directions that were cut. before: video, in the last 3 s. made up, not heard: of",
+            "the voice, from 1 s after the cut until the link is restored. used: from 5 s on. recovered: two seconds at",
+            "80 % of the rate before.",
         ],
     )
     figures = {}
