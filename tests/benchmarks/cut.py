@@ -279,9 +279,9 @@ def report(found: dict[tuple[str, str], list[Course]]) -> Report:
         f"{TITLE}: from {WIDE / 1e6} Mbit/s to {NARROW // 1000} kbit/s for {CUT:.0f} s",
         ["cut", "by", *HEADS.values()],
         notes=[
-            "median (least–most) of the directions that were cut. before: video, in the last 3 s. made up, not heard: of",
-            "the voice, from 1 s after the cut until the link is restored. used: from 5 s on. recovered: two seconds at",
-            "80 % of the rate before.",
+            "median (least–most) of the directions that were cut. before: video, in the last 3 s.",
+            "made up, not heard: of the voice, from 1 s after the cut until the link is restored.",
+            "used: from 5 s on. recovered: two seconds at 80 % of the rate before.",
         ],
     )
     figures = {}
