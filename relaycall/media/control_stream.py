@@ -12,11 +12,8 @@ from relaycall.media.srtp import (
     BARE_HEADER,
     RTP_HEADER_SIZE,
     TAG_SIZE,
-    IncomingSrtp,
-    OutgoingSrtp,
     Refusal,
     SrtpKeys,
-    free_ssrc,
 )
 
 CONTROL_PAYLOAD_TYPE = 126
@@ -37,11 +34,7 @@ class ControlStream:
     """
 
     def __init__(self, keys: SrtpKeys, local_ssrc: int, remote_ssrc: int) -> None:
-        self._ssrc = free_ssrc(keys.control_send_ssrc, local_ssrc, remote_ssrc)
-        self._outgoing = OutgoingSrtp(keys.control_send, self._ssrc)
-        self._incoming = IncomingSrtp(
-            keys.control_receive, free_ssrc(keys.control_receive_ssrc, local_ssrc, remote_ssrc)
-        )
+        self._ssrc, self._outgoing, self._incoming = keys.control.open(local_ssrc, remote_ssrc)
         # Random (RFC 3550, section 5.1), and far from where the receiver has to guess a wrap (RFC 3711, section 3.3.1).
         self._sequence_number = secrets.randbelow(1 << 15)
 

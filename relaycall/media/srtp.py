@@ -54,27 +54,39 @@ _REFUSALS = {
 
 
 @dataclass(frozen=True, slots=True)
+class StreamKeys:
+    """What one side sends and receives control or video packets with. The repr shows nothing.
+
+    Attributes:
+        send, receive: master key and salt, 44 bytes.
+        send_ssrc, receive_ssrc: as derived, 32 bits; `open` makes them usable.
+    """
+
+    send: bytes = field(repr=False)
+    receive: bytes = field(repr=False)
+    send_ssrc: int = field(repr=False)
+    receive_ssrc: int = field(repr=False)
+
+    def open(self, *taken: int) -> tuple[int, OutgoingSrtp, IncomingSrtp]:
+        """The SSRC we send with, and both directions. `taken` are SSRCs that another stream has."""
+        ssrc = free_ssrc(self.send_ssrc, *taken)
+        incoming = IncomingSrtp(self.receive, free_ssrc(self.receive_ssrc, *taken))
+        return ssrc, OutgoingSrtp(self.send, ssrc), incoming
+
+
+@dataclass(frozen=True, slots=True)
 class SrtpKeys:
     """What one side sends and receives with. The repr shows nothing.
 
     Attributes:
         send, receive: master key and salt of the audio, 44 bytes.
-        control_send, control_receive: those of the control packets.
-        control_send_ssrc, control_receive_ssrc: as derived, 32 bits; `free_ssrc` makes them usable.
-        video_send, video_receive: master key and salt of the video.
-        video_send_ssrc, video_receive_ssrc: as derived, likewise.
+        control, video: those of the other streams, with their SSRCs.
     """
 
     send: bytes = field(repr=False)
     receive: bytes = field(repr=False)
-    control_send: bytes = field(repr=False)
-    control_receive: bytes = field(repr=False)
-    control_send_ssrc: int = field(repr=False)
-    control_receive_ssrc: int = field(repr=False)
-    video_send: bytes = field(repr=False)
-    video_receive: bytes = field(repr=False)
-    video_send_ssrc: int = field(repr=False)
-    video_receive_ssrc: int = field(repr=False)
+    control: StreamKeys
+    video: StreamKeys
 
 
 def derive_keys(call_key: bytes, *, caller: bool) -> SrtpKeys:
@@ -98,12 +110,11 @@ def derive_keys(call_key: bytes, *, caller: bool) -> SrtpKeys:
         )
         return (to_callee, to_caller) if caller else (to_caller, to_callee)
 
-    def ssrcs(stream: bytes) -> tuple[int, int]:
-        ours, theirs = derive(stream + b" ssrc", 4)
-        return int.from_bytes(ours, "big"), int.from_bytes(theirs, "big")
+    def stream(name: bytes) -> StreamKeys:
+        ours, theirs = (int.from_bytes(ssrc, "big") for ssrc in derive(name + b" ssrc", 4))
+        return StreamKeys(*derive(name, MASTER_SIZE), ours, theirs)
 
-    audio, control, video = (derive(stream, MASTER_SIZE) for stream in (b"srtp", b"control", b"video"))
-    return SrtpKeys(*audio, *control, *ssrcs(b"control"), *video, *ssrcs(b"video"))
+    return SrtpKeys(*derive(b"srtp", MASTER_SIZE), stream(b"control"), stream(b"video"))
 
 
 def free_ssrc(derived: int, *taken: int) -> int:

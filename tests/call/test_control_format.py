@@ -223,16 +223,16 @@ def test_the_known_answer_in_the_protocol() -> None:
     derived = [HKDF(hashes.SHA256(), int(size), None, info.encode()).derive(call_key).hex() for info, size in infos]
     assert derived == [told[name] for name in ("caller to callee", "callee to caller", "caller ssrc", "callee ssrc")]
     keys = derive_keys(call_key, caller=True)
-    assert keys.control_send.hex() == told["caller to callee"]
-    assert keys.control_receive.hex() == told["callee to caller"]
-    assert f"{keys.control_send_ssrc:08x}" == told["caller ssrc"]
-    assert f"{keys.control_receive_ssrc:08x}" == told["callee ssrc"]
+    assert keys.control.send.hex() == told["caller to callee"]
+    assert keys.control.receive.hex() == told["callee to caller"]
+    assert f"{keys.control.send_ssrc:08x}" == told["caller ssrc"]
+    assert f"{keys.control.receive_ssrc:08x}" == told["callee ssrc"]
     state = ControlState((Address("192.0.2.1", 49152), Address("2001:db8::2", 50000)), muted=True, receive_limit=64000)
     payload = encode_control(ControlMessage(3, 2, asks=True, state=state))
     assert payload.hex() == told["message"]
     assert decode_control(payload, laboratory=True).state == state
-    header = struct.pack("!BBHLL", 0x80, 126, 1, 0, keys.control_send_ssrc)
-    packet = OutgoingSrtp(keys.control_send, keys.control_send_ssrc).protect_rtp(header + payload)
+    header = struct.pack("!BBHLL", 0x80, 126, 1, 0, keys.control.send_ssrc)
+    packet = OutgoingSrtp(keys.control.send, keys.control.send_ssrc).protect_rtp(header + payload)
     assert isinstance(packet, bytes)
     assert packet.hex() == told["packet"]
     assert ControlStream(derive_keys(call_key, caller=False), 2, 1).unprotect(packet) == payload

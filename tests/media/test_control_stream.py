@@ -90,9 +90,9 @@ def test_other_sizes_are_neither_sent_nor_taken(sides: tuple[Side, Side]) -> Non
     assert sender.dropped == {"unsent": 6}
     assert sender.transport.counters.control_sent == 0
     keys = derive_keys(CALL_KEY, caller=True)
-    outgoing = OutgoingSrtp(keys.control_send, keys.control_send_ssrc)
+    outgoing = OutgoingSrtp(keys.control.send, keys.control.send_ssrc)
     for number, size in enumerate((0, 79, 81)):
-        header = struct.pack("!BBHLL", 0x80, CONTROL_PAYLOAD_TYPE, number, 0, keys.control_send_ssrc)
+        header = struct.pack("!BBHLL", 0x80, CONTROL_PAYLOAD_TYPE, number, 0, keys.control.send_ssrc)
         packet = outgoing.protect_rtp(header + bytes(size))
         assert isinstance(packet, bytes)
         assert receiver.transport.receive(packet) is False
@@ -104,8 +104,8 @@ def test_other_sizes_are_neither_sent_nor_taken(sides: tuple[Side, Side]) -> Non
 def test_authentic_packets_without_a_bare_header_are_not_taken(sides: tuple[Side, Side], first: int) -> None:
     """With a CSRC, an extension or padding the right size holds fewer bytes of payload."""
     keys = derive_keys(CALL_KEY, caller=True)
-    header = struct.pack("!BBHLL", first, CONTROL_PAYLOAD_TYPE, 1, 0, keys.control_send_ssrc)
-    packet = OutgoingSrtp(keys.control_send, keys.control_send_ssrc).protect_rtp(header + bytes(80))
+    header = struct.pack("!BBHLL", first, CONTROL_PAYLOAD_TYPE, 1, 0, keys.control.send_ssrc)
+    packet = OutgoingSrtp(keys.control.send, keys.control.send_ssrc).protect_rtp(header + bytes(80))
     assert isinstance(packet, bytes)
     assert len(packet) == 108
     assert sides[1].transport.receive(packet) is False
@@ -116,10 +116,10 @@ def test_authentic_packets_without_a_bare_header_are_not_taken(sides: tuple[Side
 def test_an_audio_key_opens_no_control_and_the_other_way_round(sides: tuple[Side, Side]) -> None:
     receiver = sides[1]
     keys = derive_keys(CALL_KEY, caller=True)
-    as_control = OutgoingSrtp(keys.send, keys.control_send_ssrc).protect_rtp(
-        struct.pack("!BBHLL", 0x80, CONTROL_PAYLOAD_TYPE, 1, 0, keys.control_send_ssrc) + bytes(80)
+    as_control = OutgoingSrtp(keys.send, keys.control.send_ssrc).protect_rtp(
+        struct.pack("!BBHLL", 0x80, CONTROL_PAYLOAD_TYPE, 1, 0, keys.control.send_ssrc) + bytes(80)
     )
-    as_audio = OutgoingSrtp(keys.control_send, CALLER).protect_rtp(
+    as_audio = OutgoingSrtp(keys.control.send, CALLER).protect_rtp(
         struct.pack("!BBHLL", 0x80, 111, 1, 0, CALLER) + bytes(80)
     )
     for packet in (as_control, as_audio):
@@ -236,12 +236,12 @@ def test_the_payload_type_of_control_is_not_for_audio() -> None:
 def test_an_audio_ssrc_that_equals_a_derived_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both sides step over it alike."""
     keys = derive_keys(CALL_KEY, caller=True)
-    audio = keys.control_send_ssrc, keys.control_send_ssrc + 1
+    audio = keys.control.send_ssrc, keys.control.send_ssrc + 1
     caller = ControlStream(keys, *audio)
     callee = ControlStream(derive_keys(CALL_KEY, caller=False), *audio[::-1])
     packet = caller.protect(payload(1))
     assert isinstance(packet, bytes)
-    assert struct.unpack_from("!L", packet, 8) == (keys.control_send_ssrc + 2,)
+    assert struct.unpack_from("!L", packet, 8) == (keys.control.send_ssrc + 2,)
     assert callee.unprotect(packet) == payload(1)
 
 

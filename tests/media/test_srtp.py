@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relaycall.errors import ConfigError
-from relaycall.media.srtp import COPIES_KNOWN, IncomingSrtp, OutgoingSrtp, Refusal, SrtpKeys, derive_keys, free_ssrc
+from relaycall.media.srtp import (
+    COPIES_KNOWN,
+    IncomingSrtp,
+    OutgoingSrtp,
+    Refusal,
+    SrtpKeys,
+    StreamKeys,
+    derive_keys,
+    free_ssrc,
+)
 
 KEY = bytes(range(44))
 OTHER_KEY = bytes(range(1, 45))
@@ -42,22 +51,22 @@ def test_known_answer() -> None:
     assert keys.receive == hkdf_sha256(bytes(range(32)), b"relaycall/1 srtp callee to caller", 44)
     assert keys.send.hex().startswith("d30ffa1c0fcb55761d34a1cfda5a0de4")
     assert keys.receive.hex().startswith("b63461b2c4a32bca1cce11c0a38bac33")
-    assert keys.control_send == hkdf_sha256(bytes(range(32)), b"relaycall/1 control caller to callee", 44)
-    assert keys.control_receive == hkdf_sha256(bytes(range(32)), b"relaycall/1 control callee to caller", 44)
+    assert keys.control.send == hkdf_sha256(bytes(range(32)), b"relaycall/1 control caller to callee", 44)
+    assert keys.control.receive == hkdf_sha256(bytes(range(32)), b"relaycall/1 control callee to caller", 44)
     to_callee = hkdf_sha256(bytes(range(32)), b"relaycall/1 control ssrc caller to callee", 4)
     to_caller = hkdf_sha256(bytes(range(32)), b"relaycall/1 control ssrc callee to caller", 4)
-    assert keys.control_send_ssrc == int.from_bytes(to_callee, "big")
-    assert keys.control_receive_ssrc == int.from_bytes(to_caller, "big")
+    assert keys.control.send_ssrc == int.from_bytes(to_callee, "big")
+    assert keys.control.receive_ssrc == int.from_bytes(to_caller, "big")
 
 
 def test_what_one_side_sends_with_the_other_receives_with() -> None:
     caller, callee = (derive_keys(bytes(32), caller=caller) for caller in (True, False))
     assert (caller.send, caller.receive) == (callee.receive, callee.send)
-    assert (caller.control_send, caller.control_receive) == (callee.control_receive, callee.control_send)
-    assert caller.control_send_ssrc == callee.control_receive_ssrc
-    assert caller.control_receive_ssrc == callee.control_send_ssrc
-    assert caller.control_send_ssrc != caller.control_receive_ssrc
-    assert len({caller.send, caller.receive, caller.control_send, caller.control_receive}) == 4
+    assert (caller.control.send, caller.control.receive) == (callee.control.receive, callee.control.send)
+    assert caller.control.send_ssrc == callee.control.receive_ssrc
+    assert caller.control.receive_ssrc == callee.control.send_ssrc
+    assert caller.control.send_ssrc != caller.control.receive_ssrc
+    assert len({caller.send, caller.receive, caller.control.send, caller.control.receive}) == 4
     assert derive_keys(b"\1" * 32, caller=True).send != caller.send
 
 
@@ -80,7 +89,8 @@ def test_no_repr_shows_a_key() -> None:
     for shown in (repr(keys), str(keys), f"{keys}", repr(OutgoingSrtp(keys.send, SSRC))):
         assert repr(keys.send)[2:12] not in shown
         assert keys.send.hex()[:10] not in shown
-    assert repr(SrtpKeys(b"a", b"b", b"c", b"d", 1, 2, b"e", b"f", 3, 4)) == "SrtpKeys()"
+    keys = SrtpKeys(b"a", b"b", StreamKeys(b"c", b"d", 1, 2), StreamKeys(b"e", b"f", 3, 4))
+    assert repr(keys) == "SrtpKeys(control=StreamKeys(), video=StreamKeys())"
 
 
 def test_round_trip_and_sizes() -> None:

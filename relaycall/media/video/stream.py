@@ -13,11 +13,8 @@ from relaycall.media.srtp import (
     MAX_PACKET,
     RTP_HEADER_SIZE,
     TAG_SIZE,
-    IncomingSrtp,
-    OutgoingSrtp,
     Refusal,
     SrtpKeys,
-    free_ssrc,
 )
 
 VP8_PAYLOAD_TYPE, H264_PAYLOAD_TYPE = 97, 98
@@ -41,9 +38,7 @@ class VideoStream:
     """
 
     def __init__(self, keys: SrtpKeys, local_ssrc: int, remote_ssrc: int) -> None:
-        self._ssrc = free_ssrc(keys.video_send_ssrc, local_ssrc, remote_ssrc)
-        self._outgoing = OutgoingSrtp(keys.video_send, self._ssrc)
-        self._incoming = IncomingSrtp(keys.video_receive, free_ssrc(keys.video_receive_ssrc, local_ssrc, remote_ssrc))
+        self._ssrc, self._outgoing, self._incoming = keys.video.open(local_ssrc, remote_ssrc)
 
     def protect(self, number: int, payload_type: int, timestamp: int, payload: bytes, *, last: bool) -> bytes | Refusal:
         """The SRTP packet with this number, of which the low 16 bits travel; an empty payload is refused."""

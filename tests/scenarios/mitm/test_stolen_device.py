@@ -184,8 +184,8 @@ async def test_when_a_call_has_ended_its_keys_are_nowhere_in_memory() -> None:
             "spoken": keys.spoken[::-1],
             "SRTP out": srtp.send[::-1],
             "SRTP in": srtp.receive[::-1],
-            "control out": srtp.control_send[::-1],
-            "control in": srtp.control_receive[::-1],
+            "control out": srtp.control.send[::-1],
+            "control in": srtp.control.receive[::-1],
         }  # backwards, so that this is not what is found
         del keys, srtp
         assert held_in([call, answered], wanted) >= {"media", "from the caller", "from the callee", "spoken"}
