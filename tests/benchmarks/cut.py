@@ -1,4 +1,4 @@
-"""A link that is cut from 1.3 Mbit/s to 200 kbit/s in the middle of a video call, and restored.
+"""A link that is cut from 1.5 Mbit/s to 200 kbit/s in the middle of a video call, and restored.
 
     python -m tests.benchmarks.cut --seeds 10            # the table, about a minute for each call
     python -m tests.benchmarks.cut both --seeds 1 --show  # one call, half a second by half a second
@@ -27,8 +27,8 @@ from tests.coturn import Coturn
 TITLE = "a link that is cut in the middle of a video call"
 SEEDS = 10
 SIZE = 960, 540  # pixels
-LIMIT = 1_200_000  # bit/s of everything, so that video settles at 1.02 Mbit/s
-WIDE, NARROW, QUEUE, DELAY = 1_300_000, 200_000, 0.3, 0.02  # bit/s, seconds, seconds each way
+LIMIT = 1_250_000  # bit/s of everything, so that video settles at 1.02 Mbit/s
+WIDE, NARROW, QUEUE, DELAY = 1_500_000, 200_000, 0.3, 0.02  # bit/s, seconds, seconds each way
 SETTLE, MOST_TO_SETTLE = 3.0, 40.0  # seconds at full rate before the cut, and until then
 CUT, RESTORED = 20.0, 17.0  # seconds that each lasts
 EVERY = 0.1  # seconds between two notes
