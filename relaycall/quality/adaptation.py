@@ -13,11 +13,11 @@ voice. Here is decided for the video:
 
     ABSENT   there is no source                          a source ──▶ ON, if the limits leave room, else BARRED
     BARRED   the limits leave no room                    they do ──▶ ON
-    ON       QUEUED or LOSSY: at once the rung that fits into what was measured, and a lower one in any case
+    ON       QUEUED, TRIED or LOSSY: at once the rung that fits what was measured, and a lower one in any case
              a limit, the peer, the encoder or the source says so: at once the highest rung that is allowed
              a quarter of the packets is lost for 5 s, or there is no rung as low as needed ──▶ WAITING
              the voice is lost or late, but no video, for 5 s; or nothing is known of its fate ──▶ WAITING
-             nothing waits and nothing more is lost for a second: a rung up, if it fits into a known capacity
+             nothing waits and nothing more is lost for 1 s, at first 2 s: a rung up, if it fits into a known capacity
     WAITING  off because of rate, loss or encoder; the voice is clean for 5 s, then 10, 20, 40, 60 ──▶ ON, lowest rung
 
 To go a rung up is to try: how much a path carries is known only by sending more. An attempt that fails measures the
@@ -34,6 +34,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from relaycall.media.video.format import Encoding
+from relaycall.media.video.history import EXTRA
 from relaycall.quality.estimator import BUSY, Load, RateEstimator
 from relaycall.quality.fate import Fate
 from relaycall.quality.ladder import (
@@ -53,9 +54,9 @@ from relaycall.quality.sample import PeerReport
 from relaycall.quality.voice import Reason, Voice
 
 INTERVAL = 0.1  # seconds between looks while video is sent
-UP_AFTER, UP_AFTER_DOWN = 1.0, 2.0  # seconds, and a round trip
+UP_AFTER, FIRST_UP_AFTER = 1.0, 2.0  # seconds, and a round trip: from one step up to the next; to the first one
 VERIFIED = 3.0  # times of what arrives: the highest rate that may be asked for
-RESEND = 1 / 4  # of the bit rate of video: what is sent again on top of it at most
+RESEND = 1 / EXTRA  # of the bit rate of video: what is sent again on top of it at most
 MUCH_LOSS, MUCH_LOSS_FOR = 0.25, 5.0  # share, and seconds
 RETRY, MAX_RETRY = 5.0, 60.0  # seconds
 PROVEN = 30.0  # seconds on after which video that was off is no longer an attempt
@@ -210,8 +211,7 @@ class Adaptation:
 
     def sent_besides(self, rate: float) -> None:
         """In the last second so much was sent that is neither video nor voice, in bit/s on the wire."""
-        share = min(max(rate, 0.0), MAX_BESIDES) - self._besides
-        self._besides += SMOOTHING * share
+        self._besides += SMOOTHING * (min(max(rate, 0.0), MAX_BESIDES) - self._besides)
         self._tell_voice((self.voice.step, self.voice.expected_loss))
 
     def path_changed(self, now: float) -> None:
@@ -332,7 +332,7 @@ class Adaptation:
 
     def _move(self, now: float, rung: int, reason: Reason) -> None:
         more = self.rung != OFF and rung > self.rung
-        self._up_after = UP_AFTER if more else UP_AFTER_DOWN
+        self._up_after = UP_AFTER if more else FIRST_UP_AFTER
         self.rung, self._changed_at = rung, now
         self.estimator.changed(now, more=more)
         self._decisions.append(VideoAdapted(self._chosen(), reason))
@@ -358,11 +358,11 @@ class Adaptation:
 
     def _highest_within(self, total: float) -> int:
         """The highest rung that leaves room for the voice, and for what is sent again."""
-        return highest_within((total - self.estimator.audio_rate) / self._again())
+        return highest_within((total - self.estimator.other_rate) / self._again())
 
     def _needed(self, rung: int) -> float:
         """Bit/s on the wire of voice and video."""
-        return self.estimator.audio_rate + VIDEO_WIRE_RATES[rung] * self._again()
+        return self.estimator.other_rate + VIDEO_WIRE_RATES[rung] * self._again()
 
     def _again(self) -> float:
         """By what factor packets that are sent again raise the rate."""
@@ -376,7 +376,7 @@ class Adaptation:
 
     def _tell_voice(self, before: tuple[int, float]) -> None:
         voice = self.voice
-        self.estimator.audio_rate = audio_wire_rate(voice.bitrate) + int(self._besides)
+        self.estimator.other_rate = audio_wire_rate(voice.bitrate) + int(self._besides)
         if before != (voice.step, voice.expected_loss):
             reason = voice.reason if before[0] != voice.step else Reason.LOSS
             self._decisions.append(AudioAdapted(voice.bitrate, voice.expected_loss, reason))

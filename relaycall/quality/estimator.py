@@ -86,7 +86,7 @@ class RateEstimator:
     """The estimate for one call in one direction. Times are in seconds, all on one monotonic clock but for arrivals.
 
     Attributes:
-        audio_rate: of our voice on the wire, and what else is no video, in bit/s. Set it when it changes.
+        other_rate: of all that is no video, voice and messages, in bit/s on the wire. Set it when it changes.
         load: the state.
         held: whether no video is to be sent for the moment, since it is not known what became of the latest.
         capacity: what the link was measured to carry of ours, voice included, in bit/s on the wire; None: unknown.
@@ -99,7 +99,7 @@ class RateEstimator:
         dropped: figures that cannot be, by reason.
     """
 
-    audio_rate: int = audio_wire_rate(32000)
+    other_rate: int = audio_wire_rate(32000)
     load: Load = Load.CLEAR
     held: bool = False
     capacity: int | None = None
@@ -134,7 +134,7 @@ class RateEstimator:
         if self.capacity is not None:
             return int(SHARE * self.capacity)
         window = self._transits.window(WINDOW)
-        return int(sum(arrival.bits for arrival in window) / WINDOW) + self.audio_rate if window else None
+        return int(sum(arrival.bits for arrival in window) / WINDOW) + self.other_rate if window else None
 
     @property
     def overdue_at(self) -> float:
@@ -280,8 +280,8 @@ class RateEstimator:
     def _judge_queued(self, now: float) -> None:
         """What waits behind the last video packet is voice, and passes at what the link carries beyond it."""
         quiet = now - max(self._fate_at, self._entered_at + self.round_trip) > QUIET
-        left = (self.capacity or 0) - self.audio_rate
-        behind = self.queue * self.audio_rate / left if left > 0 else NEVER
+        left = (self.capacity or 0) - self.other_rate
+        behind = self.queue * self.other_rate / left if left > 0 else NEVER
         passed = (not self._flying or quiet) and now >= self._fate_at + behind
         if passed or now >= self._until:
             self.losses.excuse(now, self._entered_at - WINDOW)
@@ -307,7 +307,7 @@ class RateEstimator:
         if self._stuck == NOT_OURS:
             self._accept(now)
         flying = 8 * sum(size + LOWER_HEADERS for _, size in self._flying)
-        drained = flying / max(self.capacity or 0, self.audio_rate) + self.queue
+        drained = flying / max(self.capacity or 0, self.other_rate) + self.queue
         self._until = now + min(self.round_trip + HOLD_MARGIN + 1.5 * drained, MAX_HOLD)
 
     def _is_steady(self) -> bool:
@@ -358,15 +358,15 @@ class RateEstimator:
                 took += after.arrived_at - before.arrived_at
                 sent += gap
                 bits += after.bits
-        voice = self.audio_rate * max(sent, 0.0) * (1 - self.losses.latest)
-        return int(min((bits + voice) / took, MAX_RATE)) if took > 0 else 0
+        others = self.other_rate * max(sent, 0.0) * (1 - self.losses.latest)
+        return int(min((bits + others) / took, MAX_RATE)) if took > 0 else 0
 
     def _passed(self) -> int:
         """What arrived of ours of what was sent in a second, by our own clock."""
         window = self._transits.window(WINDOW)
         took = max(arrival.sent_at for arrival in window) - min(arrival.sent_at for arrival in window) if window else 0
         video = sum(arrival.bits for arrival in window) / took if took > MIN_BUSY else 0.0
-        return int(min(video + self.audio_rate * (1 - self.losses.latest), MAX_RATE))
+        return int(min(video + self.other_rate * (1 - self.losses.latest), MAX_RATE))
 
     def _distrust(self) -> None:
         self.capacity = self._believed = None

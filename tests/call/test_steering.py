@@ -119,7 +119,7 @@ def test_messages_are_counted_as_what_else_is_sent() -> None:
         rig = Rig()
         rig.steering.source(SIZE)
         estimator = rig.steering._adaptation.estimator
-        assert estimator.audio_rate == 56_000
+        assert estimator.other_rate == 56_000
         counters, loop = rig.voice.transport.counters, asyncio.get_running_loop()
         for second in range(30):
             counters.control_sent += 11
@@ -128,7 +128,7 @@ def test_messages_are_counted_as_what_else_is_sent() -> None:
             counters.video_sent += 100
             await rig.all_arrives(1.0)
             rig.steering.report(loop.time(), PeerReport(received=50 * second))
-        assert estimator.audio_rate == pytest.approx(56_000 + 12 * 140 * 8, abs=2000)
+        assert estimator.other_rate == pytest.approx(56_000 + 12 * 140 * 8, abs=2000)
         rig.steering.close()
 
     run(main())

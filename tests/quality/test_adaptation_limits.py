@@ -90,10 +90,10 @@ def test_what_else_is_sent_takes_its_room() -> None:
         adaptation.sent_besides(rate)
     flow(adaptation, now, 1)
     assert adaptation.encoding is not None
-    assert 56_000 <= adaptation.estimator.audio_rate <= 106_000
+    assert 56_000 <= adaptation.estimator.other_rate <= 106_000
     for _ in range(50):
         adaptation.sent_besides(0.0)
-    assert adaptation.estimator.audio_rate == pytest.approx(56_000, abs=1)
+    assert adaptation.estimator.other_rate == pytest.approx(56_000, abs=1)
 
 
 @pytest.mark.parametrize(("capacity", "goes_on"), [(125_000, True), (115_000, False)])
