@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -29,12 +30,28 @@ SEEDS = 10
 SIZE = 960, 540  # pixels
 LIMIT = 1_250_000  # bit/s of everything, so that video settles at 1.02 Mbit/s
 WIDE, NARROW, QUEUE, DELAY = 1_500_000, 200_000, 0.3, 0.02  # bit/s, seconds, seconds each way
-SETTLE, MOST_TO_SETTLE = 3.0, 40.0  # seconds at full rate before the cut, and until then
-CUT, RESTORED = 20.0, 17.0  # seconds that each lasts
+BEFORE = 3.0  # seconds at full rate before the cut
 EVERY = 0.1  # seconds between two notes
 LATE = 0.1  # seconds in the queue that are too many
 STEADY_AFTER = 5.0  # seconds
 RECOVERED = 0.8  # of the rate before
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of a call, in seconds.
+
+    Attributes:
+        settle: until the cut at most, if video does not come to its full rate.
+        cut, restored: how long each lasts.
+    """
+
+    settle: float = 40.0
+    cut: float = 20.0
+    restored: float = 17.0
+
+
+TINY = Times(1.0, 7.0, 3.0)
 CASES = {"up": ("up",), "both": ("up", "down")}
 HEADS = {
     "before_kbps": "before kbit/s",
@@ -63,7 +80,7 @@ class Note:
     video: int
 
 
-class Noting:
+class Noting(ABC):
     """An end that notes how it is."""
 
     def __init__(self) -> None:
@@ -78,8 +95,9 @@ class Noting:
             self._notes.append(await self.now())
             await asyncio.sleep(EVERY)
 
+    @abstractmethod
     async def now(self) -> Note:
-        raise NotImplementedError
+        """How it is."""
 
     def notes(self) -> list[Note]:
         """What was noted since the last time."""
@@ -159,7 +177,7 @@ class Course:
 
     def figures(self) -> dict[str, float]:
         """By name; the name ends with the unit."""
-        before = self.rate(self.cut - SETTLE, self.cut)
+        before = self.rate(self.cut - BEFORE, self.cut)
         heard, made_up = (self.grown(what, self.cut + 1, self.restored) for what in ("heard", "made_up"))
         spoken = 50 * (self.restored - self.cut - 1)
         narrow = (at - self.cut for at in self.steps(self.cut, self.restored) if self.rate(at, at + 0.5) < NARROW)
@@ -168,10 +186,10 @@ class Course:
             "before_kbps": before / 1000,
             "made_up_percent": 100 * made_up / spoken,
             "unheard_percent": max(0.0, 100 * (1 - heard / spoken)),
-            "adapted_after_s": next(narrow, CUT),
+            "adapted_after_s": next(narrow, self.restored - self.cut),
             "queue_late_until_s": max((at - self.cut for at in self.late if at < self.cut + 10), default=0.0),
             "used_percent": 100 * self.used,
-            "recovered_after_s": next(back, RESTORED),
+            "recovered_after_s": next(back, self.end - self.restored),
         }
 
     def steps(self, since: float, until: float) -> list[float]:
@@ -203,7 +221,7 @@ class Course:
         return found
 
 
-async def call(case: str, kind: str, seed: int, relays: Sequence[Coturn]) -> list[Course]:
+async def call(case: str, kind: str, seed: int, relays: Sequence[Coturn], times: Times) -> list[Course]:
     """One call, by one of the libraries: a course for each direction that is cut."""
     link = WatchedLink(seed)
     good = Conditions(rate=WIDE, queue=QUEUE, delay=DELAY)
@@ -228,19 +246,19 @@ async def call(case: str, kind: str, seed: int, relays: Sequence[Coturn]) -> lis
             return time.monotonic()
 
         began = await look(1.0)
-        while time.monotonic() < began + MOST_TO_SETTLE:
+        while time.monotonic() < began + times.settle:
             await look(1.0)
             if min(_rate(notes[direction]) for direction in notes) > 0.85 * 1_020_000:
                 break
-        cut = await look(SETTLE)
+        cut = await look(BEFORE)
         for direction in CASES[case]:
             link.set(direction, rate=NARROW)
         await look(STEADY_AFTER)
         steady, carried = time.monotonic(), {direction: link.sent(direction) for direction in notes}
-        restored = await look(cut + CUT - steady)
+        restored = await look(cut + times.cut - steady)
         used = {way: 8 * (link.sent(way) - carried[way]) / (restored - steady) / NARROW for way in notes}
         link.set("both", rate=WIDE)
-        end = await look(RESTORED)
+        end = await look(times.restored)
         told = {"up": await alice.ask("told"), "down": await bob.ask("told")}
     other = {"up": "down", "down": "up"}
     return [
@@ -255,7 +273,9 @@ def _rate(notes: list[Note]) -> float:
     return 8 * (latest[-1].video - latest[0].video) / max(latest[-1].at - latest[0].at, 1.0)
 
 
-async def all_calls(cases: Sequence[str], seeds: dict[str, int]) -> dict[tuple[str, str], list[Course]]:
+async def all_calls(
+    cases: Sequence[str], seeds: dict[str, int], times: Times | None = None
+) -> dict[tuple[str, str], list[Course]]:
     """One after the other, the libraries in turns; so many seeds for each of them. By case and library."""
     found: dict[tuple[str, str], list[Course]] = {(case, kind): [] for case in cases for kind in seeds}
     async with AsyncExitStack() as stack:
@@ -263,20 +283,21 @@ async def all_calls(cases: Sequence[str], seeds: dict[str, int]) -> dict[tuple[s
         for seed in range(max(seeds.values())):
             for (case, kind), courses in found.items():
                 if seed < seeds[kind]:
-                    courses += await call(case, kind, seed, relays)
+                    courses += await call(case, kind, seed, relays, times or Times())
     return found
 
 
 async def measure(runs: int, *, tiny: bool = False) -> Report:
     """Ten seeds of ours, and so many of aiortc's."""
-    del tiny  # it has no smaller way
+    if tiny:
+        return report(await all_calls(("up",), dict.fromkeys(KINDS, 1), TINY))
     return report(await all_calls(tuple(CASES), {"relaycall": SEEDS, "aiortc": runs}))
 
 
 def report(found: dict[tuple[str, str], list[Course]]) -> Report:
     """The table."""
     table = Table(
-        f"{TITLE}: from {WIDE / 1e6} Mbit/s to {NARROW // 1000} kbit/s for {CUT:.0f} s",
+        f"{TITLE}: from {WIDE / 1e6} Mbit/s to {NARROW // 1000} kbit/s and back",
         ["cut", "by", *HEADS.values()],
         notes=[
             "median (least–most) of the directions that were cut. before: video, in the last 3 s.",

@@ -190,6 +190,18 @@ async def test_without_the_extra_voice_quality_says_what_is_missing(monkeypatch:
 
 
 @pytest.mark.slow
+@pytest.mark.interop
+@pytest.mark.timeout(120)
+async def test_cut() -> None:
+    """Both share a link that is cut before either is at full rate."""
+    report = await measured("cut")
+    for kind in "relaycall", "aiortc":
+        assert report.figures[f"cut_up_{kind}_before_kbps"].median > 50
+        assert 10 < report.figures[f"cut_up_{kind}_used_percent"].median <= 101
+    assert report.figures["cut_up_relaycall_made_up_percent"].median < 30
+
+
+@pytest.mark.slow
 async def test_adaptation() -> None:
     report = await measured("adaptation")
     assert 50 < report.figures["adaptation_steady_rate150_use_percent"].median < 100
